@@ -1,0 +1,15 @@
+//! The rule who gets what: entries, nodes, tokens and authorities, as one log makes them.
+//!
+//! A [`Command`] is decided against a [`Registry`] at a [`Moment`]; what it proposes becomes a
+//! [`Commit`]; the registry applies commits and says what they touched; a node's view of it follows
+//! as [`Delta`]s. All of it is pure: no clock, no randomness, no I/O.
+
+pub mod commit;
+pub mod decide;
+pub mod delta;
+pub mod objects;
+
+pub use commit::{Author, Change, Commit, LogId, Record, Revision};
+pub use decide::{Command, Decision, Moment, Proposal, Refusal};
+pub use delta::{Delta, Snapshot};
+pub use objects::{Key, Object, Stored};

@@ -1,0 +1,228 @@
+//! What the log keeps. Every kind has one typed key and one JSON form, the same in `writ apply`
+//! files, in `--output json` and in the store.
+
+pub mod authority;
+pub mod bundle;
+pub mod entry;
+pub mod node;
+pub mod token;
+
+use std::{fmt, str::FromStr};
+
+pub use authority::{Authority, AuthorityId, Slot};
+pub use bundle::Bundle;
+pub use entry::{Entry, EntryId};
+pub use node::{Node, NodeName, NodeState};
+use serde::{Deserialize, Serialize};
+use spiffe::{SpiffeId, TrustDomain};
+pub use token::{Token, TokenState};
+
+/// An object's name in the log: its kind and what tells it from others of that kind.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Key {
+    /// `entry/<id>`
+    Entry(EntryId),
+    /// `node/<SPIFFE ID>`
+    Node(SpiffeId),
+    /// `token/<node name>`
+    Token(NodeName),
+    /// `authority/<subject key id, hex>`
+    Authority(AuthorityId),
+    /// `bundle/<trust domain>`
+    Bundle(TrustDomain),
+}
+
+/// One object as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// Who may be what.
+    Entry(Entry),
+    /// A machine whose agent has attested.
+    Node(Node),
+    /// A join token, without its secret.
+    Token(Token),
+    /// A certificate authority, without its key.
+    Authority(Authority),
+    /// The trust bundle of one trust domain.
+    Bundle(Bundle),
+}
+
+/// An object with the version that the log gave it: 1 when created, one more with each change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Counts the changes of this object.
+    pub version: u64,
+    /// The object.
+    pub object: Object,
+}
+
+/// A stored object that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The text is not a key.
+    #[error("{0:?} is not the key of an object")]
+    Key(String),
+    /// The body is not the JSON of the kind that the key names.
+    #[error("the body of {key} cannot be read: {source}")]
+    Body {
+        /// The object's key.
+        key: Key,
+        /// What the JSON parser says.
+        source: serde_json::Error,
+    },
+    /// The body belongs to another key.
+    #[error("the body under {0} is that of {1}")]
+    Misplaced(Key, Key),
+}
+
+impl Object {
+    /// The name under which the log keeps this object.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Entry(entry) => Key::Entry(entry.id.clone()),
+            Self::Node(node) => Key::Node(node.id.clone()),
+            Self::Token(token) => Key::Token(token.node.clone()),
+            Self::Authority(authority) => Key::Authority(authority.id.clone()),
+            Self::Bundle(bundle) => Key::Bundle(bundle.trust_domain().clone()),
+        }
+    }
+
+    /// The object's canonical JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let json = match self {
+            Self::Entry(entry) => serde_json::to_vec(entry),
+            Self::Node(node) => serde_json::to_vec(node),
+            Self::Token(token) => serde_json::to_vec(token),
+            Self::Authority(authority) => serde_json::to_vec(authority),
+            Self::Bundle(bundle) => serde_json::to_vec(bundle),
+        };
+        json.expect("objects hold nothing that JSON cannot say")
+    }
+
+    /// Reads the object kept under `key`.
+    pub fn from_json(key: &Key, body: &[u8]) -> Result<Self, ObjectError> {
+        let read = match key {
+            Key::Entry(_) => serde_json::from_slice(body).map(Self::Entry),
+            Key::Node(_) => serde_json::from_slice(body).map(Self::Node),
+            Key::Token(_) => serde_json::from_slice(body).map(Self::Token),
+            Key::Authority(_) => serde_json::from_slice(body).map(Self::Authority),
+            Key::Bundle(_) => serde_json::from_slice(body).map(Self::Bundle),
+        };
+        let object = read.map_err(|source| ObjectError::Body { key: key.clone(), source })?;
+        match object.key() {
+            same if same == *key => Ok(object),
+            other => Err(ObjectError::Misplaced(key.clone(), other)),
+        }
+    }
+}
+
+impl Key {
+    /// The kind, as it stands before the slash.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Entry(_) => "entry",
+            Self::Node(_) => "node",
+            Self::Token(_) => "token",
+            Self::Authority(_) => "authority",
+            Self::Bundle(_) => "bundle",
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.kind())?;
+        match self {
+            Self::Entry(id) => id.fmt(f),
+            Self::Node(id) => id.fmt(f),
+            Self::Token(node) => node.fmt(f),
+            Self::Authority(id) => id.fmt(f),
+            Self::Bundle(trust_domain) => trust_domain.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Key {
+    type Err = ObjectError;
+    fn from_str(text: &str) -> Result<Self, ObjectError> {
+        let unknown = || ObjectError::Key(text.to_owned());
+        let (kind, name) = text.split_once('/').ok_or_else(unknown)?;
+        match kind {
+            "entry" => name.parse().map(Self::Entry).map_err(|_| unknown()),
+            "node" => name.parse().map(Self::Node).map_err(|_| unknown()),
+            "token" => name.parse().map(Self::Token).map_err(|_| unknown()),
+            "authority" => name.parse().map(Self::Authority).map_err(|_| unknown()),
+            "bundle" => name.parse().map(Self::Bundle).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = ObjectError;
+    fn try_from(text: String) -> Result<Self, ObjectError> {
+        text.parse()
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.to_string()
+    }
+}
+
+/// Declares a text type that is checked once, when it is made.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $rule:expr, $says:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, serde::Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::objects::TextError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let rule: fn(&str) -> bool = $rule;
+                if rule(text) { Ok(Self(text.into())) } else { Err(crate::objects::TextError { text: text.to_owned(), says: $says }) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = crate::objects::TextError;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0.as_ref().to_owned()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+pub(crate) use checked_text;
+
+/// A name that breaks its rule.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{text:?} {says}")]
+pub struct TextError {
+    /// What was given.
+    pub text: String,
+    /// The rule, as the end of the sentence.
+    pub says: &'static str,
+}

@@ -1,0 +1,56 @@
+//! Nodes: machines whose agents have attested.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use spiffe::{Selector, SpiffeId, Timestamp};
+
+use super::checked_text;
+
+checked_text! {
+    /// The name that a join token gives its node; one segment of a SPIFFE ID's path.
+    NodeName,
+    |text| (1..=128).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+    "is not a node name: 1 to 128 letters, digits, dots, dashes and underscores"
+}
+
+/// A machine whose agent has attested.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// `spiffe://TD/spire/agent/<attestor>/…`
+    pub id: SpiffeId,
+    /// How it attested, for example `join_token`.
+    pub attestor: String,
+    /// What was proved about it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub selectors: BTreeSet<Selector>,
+    /// SHA-256 of the agent key's SubjectPublicKeyInfo, hex: the anchor that outlives certificates.
+    pub key_sha256: String,
+    /// Serial number (hex) of the agent's certificate in use.
+    pub serial: String,
+    /// Serial number of a renewed certificate that has not been used yet; its first use makes it `serial`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_serial: Option<String>,
+    /// Key of the renewed certificate, while `next_serial` is there and the key differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key_sha256: Option<String>,
+    /// When the newest certificate ends.
+    pub expires_at: Timestamp,
+    /// When the node attested first.
+    pub attested_at: Timestamp,
+    /// Whether it may act.
+    pub state: NodeState,
+}
+
+/// Whether a node may act.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It attested, and its first authenticated call has not come yet.
+    Joining,
+    /// In good standing.
+    Active,
+    /// Refused until an administrator says otherwise.
+    Banned,
+}
