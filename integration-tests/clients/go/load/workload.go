@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// dial opens a lazily connected channel to a Unix socket.
+func dial(socket string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+}
+
+// open starts FetchX509SVID with the header that the standard asks for.
+func open(ctx context.Context, conn *grpc.ClientConn) (grpc.ServerStreamingClient[workload.X509SVIDResponse], error) {
+	ctx = metadata.AppendToOutgoingContext(ctx, "workload.spiffe.io", "true")
+	return workload.NewSpiffeWorkloadAPIClient(conn).FetchX509SVID(ctx, &workload.X509SVIDRequest{})
+}
+
+// first takes one answer and ends the stream.
+func first(conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	stream, err := open(ctx, conn)
+	if err != nil {
+		return err
+	}
+	answer, err := stream.Recv()
+	if err == nil && len(answer.Svids) == 0 {
+		err = errors.New("an answer without any SVID")
+	}
+	return err
+}
+
+// fetch: each client again and again connects, takes its first SVID and disconnects.
+func fetch(args []string) (any, error) {
+	flags := flag.NewFlagSet("fetch", flag.ExitOnError)
+	socket := flags.String("socket", "", "the Workload API's Unix socket")
+	clients := flags.Int("clients", 1, "how many at once")
+	seconds := flags.Float64("seconds", 2, "how long")
+	count := flags.Int("count", 0, "stop each client after so many; 0 means by time only")
+	reuse := flags.Bool("reuse", false, "one connection for each client, a new stream each time")
+	_ = flags.Parse(args)
+
+	var mutex sync.Mutex
+	var all []time.Duration
+	var failed error
+	var group sync.WaitGroup
+	start := time.Now()
+	end := start.Add(time.Duration(*seconds * float64(time.Second)))
+	for range *clients {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			took, err := client(*socket, end, *count, *reuse)
+			mutex.Lock()
+			defer mutex.Unlock()
+			all = append(all, took...)
+			failed = errors.Join(failed, err)
+		}()
+	}
+	group.Wait()
+	if failed != nil {
+		return nil, failed
+	}
+	return of(all, 1, time.Since(start)), nil
+}
+
+func client(socket string, end time.Time, count int, reuse bool) (took []time.Duration, err error) {
+	var conn *grpc.ClientConn
+	for time.Now().Before(end) && (count == 0 || len(took) < count) {
+		start := time.Now()
+		if conn == nil {
+			if conn, err = dial(socket); err != nil {
+				return
+			}
+		}
+		if err = first(conn); err != nil {
+			return
+		}
+		took = append(took, time.Since(start))
+		if !reuse {
+			conn.Close()
+			conn = nil
+		}
+	}
+	return
+}
+
+// streams opens many streams, each on a connection of its own, says so and holds them.
+func streams(args []string) (any, error) {
+	flags := flag.NewFlagSet("streams", flag.ExitOnError)
+	socket := flags.String("socket", "", "the Workload API's Unix socket")
+	count := flags.Int("count", 1000, "how many")
+	seconds := flags.Float64("seconds", 2, "how long to hold them")
+	_ = flags.Parse(args)
+	var took []time.Duration
+	start := time.Now()
+	for range *count {
+		begun := time.Now()
+		conn, err := dial(*socket)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		stream, err := open(context.Background(), conn)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = stream.Recv(); err != nil {
+			return nil, err
+		}
+		took = append(took, time.Since(begun))
+	}
+	result := of(took, 1, time.Since(start))
+	fmt.Println(`{"open":true}`)
+	time.Sleep(time.Duration(*seconds * float64(time.Second)))
+	return result, nil
+}
+
+// waiting: a process without identity is refused, asks again and waits; how soon does an entry reach it?
+func waiting(args []string) (any, error) {
+	flags := flag.NewFlagSet("waiting", flag.ExitOnError)
+	admin, parent, selector := adminFlags(flags)
+	socket := flags.String("socket", "", "the Workload API's Unix socket")
+	rounds := flags.Int("rounds", 100, "how many entries to create and delete")
+	_ = flags.Parse(args)
+	registry, err := connect(*admin, *parent, *selector)
+	if err != nil {
+		return nil, err
+	}
+	var refused, reached, ended []time.Duration
+	start := time.Now()
+	for round := range *rounds {
+		err := func() error {
+			conn, err := dial(*socket)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			begun := time.Now()
+			if err := first(conn); status.Code(err) != codes.PermissionDenied {
+				return fmt.Errorf("a process without identity was not refused: %v", err)
+			}
+			refused = append(refused, time.Since(begun))
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			stream, err := open(ctx, conn)
+			if err != nil {
+				return err
+			}
+			answered := make(chan error, 2)
+			go func() {
+				_, err := stream.Recv()
+				answered <- err
+				_, err = stream.Recv()
+				answered <- err
+			}()
+			begun = time.Now()
+			id, err := registry.create(fmt.Sprintf("/waiting/%d", round))
+			if err != nil {
+				return err
+			}
+			if err := <-answered; err != nil {
+				return fmt.Errorf("the waiting client was not served: %w", err)
+			}
+			reached = append(reached, time.Since(begun))
+			begun = time.Now()
+			if err := registry.delete(id); err != nil {
+				return err
+			}
+			if err := <-answered; status.Code(err) != codes.PermissionDenied {
+				return fmt.Errorf("the stream of a process that lost its last identity went on: %v", err)
+			}
+			ended = append(ended, time.Since(begun))
+			return nil
+		}()
+		if err != nil {
+			return nil, err
+		}
+	}
+	whole := time.Since(start)
+	return map[string]figures{
+		"refused": of(refused, 1, whole), "reached": of(reached, 1, whole), "ended": of(ended, 1, whole),
+	}, nil
+}
