@@ -1,6 +1,6 @@
 //! SPIFFE IDs and trust domains (SPIFFE-ID standard, sections 2.1 to 2.4).
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,13 @@ impl TrustDomain {
     /// The SPIFFE ID of `path` (with its leading slash) in this trust domain.
     pub fn join(&self, path: &str) -> Result<SpiffeId, IdError> {
         format!("{SCHEME}{}{path}", self.0).parse()
+    }
+}
+
+/// Lets a map with trust domains as keys be asked by a name; equality and hash are the name's.
+impl Borrow<str> for TrustDomain {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

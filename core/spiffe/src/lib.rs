@@ -3,10 +3,21 @@
 //! Everything here is pure: bytes and `now` come in, values go out. Bytes from outside are bounded,
 //! parsed once, and never panic. What a node or a registry makes of an identity is not decided here.
 
+pub mod bundle;
 pub mod id;
+mod json;
+pub mod jwk;
+pub mod key;
+pub mod pin;
 pub mod selector;
 pub mod time;
+pub mod tls;
+pub mod x509;
 
+pub use bundle::{Bundle, BundleError, Bundles, JwtAuthority};
 pub use id::{IdError, SpiffeId, TrustDomain};
+pub use jwk::Jwk;
+pub use key::{KeyError, PrivateKey};
+pub use pin::{Pin, PinError, PinKey, SignedBundle};
 pub use selector::{Selector, SelectorError};
 pub use time::Timestamp;
