@@ -1,1 +1,21 @@
-//! 
+//! What can be proved about a process, as selectors: one file for each attestor.
+//!
+//! An attestor is asked for what some entry wants to know ([`Wanted`]) of a process that is held
+//! ([`peer::Peer`]), and answers with [`Evidence`]: facts, each with where it comes from and how strong
+//! it is, and notes on what could not be said. [`selectors`] is pure and says, when an entry is written,
+//! which of its selectors are weak or will never match.
+//!
+//! Not here: which entries match (`registry`), and who may ask (`agent`).
+
+mod attestor;
+mod builtin;
+mod evidence;
+mod recent;
+pub mod selectors;
+mod turns;
+mod wanted;
+pub mod workload;
+
+pub use attestor::{WorkloadAttestor, WorkloadAttestors};
+pub use evidence::{Evidence, Fact, Strength};
+pub use wanted::Wanted;

@@ -1,1 +1,29 @@
-//! 
+//! A process at the other end of a Unix socket, held so that it cannot be mistaken for another one.
+//!
+//! [`Listener`] accepts connections and pins the caller with `SO_PEERPIDFD` before a byte is read.
+//! [`Peer`] is that process: a pidfd (the kernel never gives it to another process, whatever happens to
+//! the pid), a handle on its `/proc` directory, and what it was when it connected: its image and its
+//! uids and gids. [`Peer::check`] says, for a few microseconds, whether it is still the same living image
+//! under the same ids, so it can be asked before each answer and each push.
+//!
+//! Not here: what the facts mean (`attestors`), who may have what (`agent`), and any protocol. This is
+//! the only room with `unsafe` in it, two blocks, both in `pidfd.rs`.
+
+mod credentials;
+mod held;
+mod image;
+mod listener;
+mod pidfd;
+mod pin;
+mod process;
+mod socket_file;
+mod status;
+
+pub use credentials::{Credentials, Ids};
+pub use held::{Changed, Peer};
+pub use image::Image;
+pub use listener::{Counts, Listener};
+pub use pin::{PinError, Pinning};
+pub use process::Process;
+pub use socket_file::ListenError;
+pub use status::Status;

@@ -1,0 +1,3 @@
+//! Workload attestors: facts about a process on this node.
+
+pub mod unix;

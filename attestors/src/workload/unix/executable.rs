@@ -1,0 +1,164 @@
+//! The executable of a process: its path and its hash, as far as they can be believed.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use peer::{Image, Peer};
+use tokio::task::spawn_blocking;
+
+use super::{
+    hash::{HashError, Hashes},
+    seen::{Seen, Sight},
+};
+use crate::{Evidence, Strength, turns::Turns};
+
+#[derive(Debug)]
+pub(super) struct Executables {
+    seen: Arc<Seen>,
+    hashes: Hashes,
+    looking: Turns<u32>,
+}
+
+/// What is to be said about the executable of one process.
+struct Look {
+    path: Result<Arc<str>, String>,
+    hashable: Result<(File, Metadata), String>,
+}
+
+impl Default for Executables {
+    fn default() -> Self {
+        Self {
+            seen: Arc::new(Seen::new(PROCESSES)),
+            hashes: Hashes::default(),
+            looking: Turns::new(LOOKS_AT_ONCE),
+        }
+    }
+}
+
+impl Executables {
+    /// Adds what was asked for and can be believed. The process is known not to be traced.
+    pub(super) async fn add(&self, peer: &Arc<Peer>, sha256: bool, path: bool, evidence: &mut Evidence) {
+        let look = match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
+            Ok(Ok(look)) => look,
+            Ok(Err(error)) => {
+                return evidence.note_for_now(format!("cannot look at its executable: {error}"));
+            }
+            Err(_) => return evidence.note_for_now("the file system of its executable does not answer"),
+        };
+        if path {
+            match look.path {
+                Ok(path) => evidence.add("unix", &format!("path:{path}"), FROM_PATH, Strength::Weak),
+                Err(why) => evidence.note(format!("no path: {why}")),
+            }
+        }
+        if sha256 {
+            match look.hashable {
+                Ok((file, metadata)) => self.add_hash(peer, file, &metadata, evidence).await,
+                Err(why) => evidence.note(format!("no hash: {why}")),
+            }
+        }
+    }
+
+    async fn add_hash(&self, peer: &Peer, file: File, metadata: &Metadata, evidence: &mut Evidence) {
+        let user = peer.credentials().uid.effective;
+        match tokio::time::timeout(LONGEST_HASH, self.hashes.of(file, metadata, user)).await {
+            Ok(Ok(hash)) => evidence.add("unix", &format!("sha256:{hash}"), FROM_HASH, Strength::Weak),
+            Ok(Err(error @ HashError::TooLarge(_))) => evidence.note(format!("no hash: {error}")),
+            Ok(Err(error)) => evidence.note_for_now(format!("no hash: {error}")),
+            Err(_) => evidence.note_for_now("no hash yet: hashing its executable takes long, ask again"),
+        }
+    }
+
+    /// Files may lie on file systems that hang, or that a user serves, so this waits on a thread of its
+    /// own, and each user has only a few of those.
+    async fn look(&self, peer: Arc<Peer>) -> io::Result<Look> {
+        let turn = self.looking.wait(peer.credentials().uid.effective).await;
+        let seen = Arc::clone(&self.seen);
+        let look = spawn_blocking(move || {
+            let look = look(&peer, &seen);
+            drop(turn);
+            look
+        });
+        look.await.unwrap_or_else(|broken| Err(io::Error::other(broken)))
+    }
+}
+
+fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
+    let link = peer.exe_link()?;
+    let file = peer.open_exe()?;
+    let metadata = file.metadata()?;
+    let image = peer.image();
+    if Image::from(&metadata) != image {
+        return Err(io::Error::other("the process has executed another program"));
+    }
+    let sight = match seen.sight(peer.process(), image) {
+        Some(sight) => sight,
+        None => match first_sight(&link, &metadata, image) {
+            Ok(sight) => sight,
+            Err(why) => return Ok(Look { path: Err(why.clone()), hashable: Err(why) }),
+        },
+    };
+    // A path that was not there may come to be; one that was is never taken away.
+    let path = match &sight.path {
+        Some(path) => Ok(Arc::clone(path)),
+        None => confirmed_path(&link, image),
+    };
+    let sight = Sight { image, path: path.as_ref().ok().cloned() };
+    // The process must have been there until now, or the next one with its number would be remembered.
+    if peer.alive() {
+        seen.remember(peer.process(), sight);
+    }
+    let hashable = if served_by_a_process(&file)? {
+        Err("its executable lies on a file system that some process serves, which may show each reader another content".to_owned())
+    } else {
+        Ok((file, metadata))
+    };
+    Ok(Look { path, hashable })
+}
+
+/// The file must still be where it was started from, or nothing is known about where it came from.
+fn first_sight(link: &Path, metadata: &Metadata, image: Image) -> Result<Sight, String> {
+    use std::os::unix::{ffi::OsStrExt, fs::MetadataExt};
+    if !metadata.is_file() {
+        return Err("its executable is not a regular file".to_owned());
+    }
+    // A memfd has no name either, and is shown as /memfd:name (deleted).
+    if metadata.nlink() == 0 || link.as_os_str().as_bytes().ends_with(b" (deleted)") {
+        return Err("its executable had been deleted or replaced, or never had a name, when it was first seen; restart it".to_owned());
+    }
+    Ok(Sight { image, path: None })
+}
+
+/// A process in a mount namespace of its own can have any file under any name, so a path counts only if
+/// this process, in its own namespace, finds the same file there.
+fn confirmed_path(link: &Path, image: Image) -> Result<Arc<str>, String> {
+    let Some(text) = link.to_str().filter(|_| link.is_absolute()) else {
+        return Err(format!("{} is not an absolute path in UTF-8", link.display()));
+    };
+    match Image::at_path(link) {
+        Ok(found) if found == image => Ok(text.into()),
+        Ok(_) => Err(format!("the agent sees another file at {text} than the one that it runs")),
+        Err(error) => Err(format!("the agent does not see {text}: {error}")),
+    }
+}
+
+/// FUSE: its server is asked for each read, and can answer the one that hashes otherwise than the one
+/// that executes.
+fn served_by_a_process(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(file)?.f_type as u64 == FUSE)
+}
+
+const FROM_PATH: &str = "path of the executable, confirmed by the agent's own view of it";
+const FROM_HASH: &str = "hash of the file behind /proc/PID/exe";
+
+const FUSE: u64 = 0x6573_5546;
+const PROCESSES: usize = 65_536;
+const LOOKS_AT_ONCE: usize = 4;
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// A large file from a slow disk; afterwards it is known.
+const LONGEST_HASH: Duration = Duration::from_secs(30);

@@ -1,0 +1,168 @@
+//! [`Peer`]: a process that is held, and whether it is still what it was.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::PathBuf,
+};
+
+use rustix::fs::{Mode, OFlags, openat, readlinkat};
+
+use crate::{Credentials, Image, Process, Status, pidfd::PidFd, pin::says_gone, status};
+
+/// A process, held by its pidfd and its /proc directory, with what it was when that began.
+pub struct Peer {
+    process: Process,
+    pidfd: PidFd,
+    /// Answers only for this process: the kernel fails every look-up in it once the process is gone.
+    dir: OwnedFd,
+    credentials: Credentials,
+    image: Image,
+}
+
+/// In what a process is no longer what it was. Its connection must be closed; a new one is judged anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Changed {
+    /// It has ended.
+    #[error("process {pid} has exited")]
+    Exited {
+        /// The process.
+        pid: u32,
+    },
+    /// It executed another file.
+    #[error("process {pid} runs another program than when it connected ({now} instead of {was})")]
+    Image {
+        /// The process.
+        pid: u32,
+        /// What it ran when it connected.
+        was: Image,
+        /// What it runs now.
+        now: Image,
+    },
+    /// It acts under other ids.
+    #[error("process {pid} changed its uids or gids since it connected (acts as {now}, was {was})")]
+    Credentials {
+        /// The process.
+        pid: u32,
+        /// As whom it connected.
+        was: Credentials,
+        /// As whom it acts now.
+        now: Credentials,
+    },
+    /// Nothing can be said, which is as bad.
+    #[error("process {pid} can no longer be examined: {source}")]
+    Unreadable {
+        /// The process.
+        pid: u32,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+}
+
+impl Peer {
+    pub(crate) fn new(
+        process: Process,
+        pidfd: PidFd,
+        dir: OwnedFd,
+        credentials: Credentials,
+        image: Image,
+    ) -> Self {
+        Self { process, pidfd, dir, credentials, image }
+    }
+
+    /// Whether this is still the same living image under the same ids. It makes three system calls and
+    /// does not block, so ask before every answer and every push.
+    ///
+    /// The start time need not be compared: while the pidfd is alive, the process is the same one.
+    pub fn check(&self) -> Result<(), Changed> {
+        let pid = self.pid();
+        let seen = Credentials::read(&self.pidfd, self.dir.as_fd())
+            .and_then(|credentials| Ok((credentials, Image::of_process(self.dir.as_fd())?)));
+        // Last, so that what was just read is known to have been read from the living.
+        if !self.pidfd.alive() {
+            return Err(Changed::Exited { pid });
+        }
+        match seen {
+            Ok((now, _)) if now != self.credentials => {
+                Err(Changed::Credentials { pid, was: self.credentials, now })
+            }
+            Ok((_, now)) if now != self.image => Err(Changed::Image { pid, was: self.image, now }),
+            Ok(_) => Ok(()),
+            Err(source) if says_gone(&source) => Err(Changed::Exited { pid }),
+            Err(source) => Err(Changed::Unreadable { pid, source }),
+        }
+    }
+
+    /// Whether it still runs, whatever it runs.
+    pub fn alive(&self) -> bool {
+        self.pidfd.alive()
+    }
+
+    /// Returns when the process has ended, also if it has a socket left open in another process.
+    /// Must be awaited inside a Tokio runtime.
+    pub async fn exited(&self) {
+        self.pidfd.exited().await;
+    }
+
+    /// Its number, for people to read. Numbers are reused: to tell processes apart use [`Self::process`].
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What to count and remember it by.
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Its uids and gids when it was accepted; [`Self::check`] says whether they still hold.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The program that it ran when it was accepted; [`Self::check`] says whether it still does.
+    pub fn image(&self) -> Image {
+        self.image
+    }
+
+    /// When it started, in clock ticks since boot.
+    pub fn start_time(&self) -> io::Result<u64> {
+        status::start_time(self.dir.as_fd())
+    }
+
+    /// Supplementary groups, tracer and ids, as they are now. Costs 40 µs.
+    pub fn status(&self) -> io::Result<Status> {
+        Status::read(self.dir.as_fd())
+    }
+
+    /// Where its program lies in its own mount namespace, which it may have furnished itself; with
+    /// ` (deleted)` behind it if the file is no longer there.
+    pub fn exe_link(&self) -> io::Result<PathBuf> {
+        let link = readlinkat(&self.dir, "exe", Vec::with_capacity(256))?;
+        Ok(OsString::from_vec(link.into_bytes()).into())
+    }
+
+    /// The very file that it runs, wherever that lies. May block on a slow file system.
+    pub fn open_exe(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        Ok(openat(&self.dir, "exe", flags, Mode::empty())?.into())
+    }
+}
+
+impl AsFd for Peer {
+    /// The pidfd.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({}, {})", self.pid(), self.credentials, self.image)
+    }
+}

@@ -1,0 +1,106 @@
+//! What /proc says about a process in text: `status`, and the start time from `stat`.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::BorrowedFd,
+};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::{Credentials, Ids};
+
+/// The parts of /proc/PID/status that anybody here asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Status {
+    /// Uids and gids.
+    pub credentials: Credentials,
+    /// Supplementary groups as they are now (`SO_PEERGROUPS` would tell those at connect time, which a
+    /// process may have dropped since).
+    pub groups: Vec<u32>,
+    /// The process that traces it, and so can make it do anything; 0 is nobody.
+    pub tracer: u32,
+}
+
+impl Status {
+    pub(crate) fn read(dir: BorrowedFd<'_>) -> io::Result<Self> {
+        Self::parse(&read_file(dir, "status")?).ok_or_else(|| malformed("status"))
+    }
+
+    /// `None` if a line is missing or is not what the kernel writes.
+    fn parse(text: &str) -> Option<Self> {
+        // The process chooses its name, the first line, but the kernel escapes line feeds in it.
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .map(str::split_whitespace)
+        };
+        Some(Self {
+            credentials: Credentials { uid: parse_ids(field("Uid")?)?, gid: parse_ids(field("Gid")?)? },
+            groups: field("Groups")?.map(|group| group.parse().ok()).collect::<Option<_>>()?,
+            tracer: field("TracerPid")?.next()?.parse().ok()?,
+        })
+    }
+}
+
+fn parse_ids<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Ids> {
+    let mut id = || words.next()?.parse().ok();
+    Some(Ids { real: id()?, effective: id()?, saved: id()?, filesystem: id()? })
+}
+
+/// When the process started, in clock ticks since boot.
+pub(crate) fn start_time(dir: BorrowedFd<'_>) -> io::Result<u64> {
+    parse_start_time(&read_file(dir, "stat")?).ok_or_else(|| malformed("stat"))
+}
+
+/// Field 22. The name, field 2, may hold spaces and parentheses, so counting starts behind its last one.
+fn parse_start_time(text: &str) -> Option<u64> {
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn read_file(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+    let file = File::from(openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+    let mut bytes = Vec::with_capacity(2048);
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    // A process may give itself a name that is not UTF-8; everything else is ASCII.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn malformed(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("/proc/PID/{name} is not as Linux writes it"))
+}
+
+/// Room for the 65,536 supplementary groups that Linux allows.
+const MAX_BYTES: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tx\\nUid:\\t0 0 0 0\nUmask:\t0022\nTracerPid:\t77\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
+
+    #[test]
+    fn status_is_read_by_its_lines() {
+        let status = Status::parse(STATUS).expect("well formed");
+        assert_eq!(status.credentials.uid, Ids { real: 1, effective: 2, saved: 3, filesystem: 4 });
+        assert_eq!(status.credentials.gid, Ids { real: 5, effective: 6, saved: 7, filesystem: 8 });
+        assert_eq!((status.groups, status.tracer), (vec![9, 10], 77));
+    }
+
+    #[test]
+    fn a_status_cut_anywhere_is_refused_or_whole_but_never_panics() {
+        for end in 0..STATUS.len() {
+            let _ = Status::parse(&STATUS[..end]);
+        }
+        assert_eq!(Status::parse("Uid:\t1\t2\t3\nGid:\t1\t1\t1\t1\nGroups:\t\nTracerPid:\t0\n"), None);
+        assert_eq!(Status::parse("Uid:\t1\t2\t3\t-4\nGid:\t1\t1\t1\t1\nGroups:\t\nTracerPid:\t0\n"), None);
+    }
+
+    #[test]
+    fn a_process_cannot_choose_its_start_time_by_its_name() {
+        let line = "7 (a) S 1 ) 9) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        assert_eq!(parse_start_time(line), Some(4242));
+        assert_eq!(parse_start_time("7 (x) S 1"), None);
+        assert_eq!(parse_start_time(""), None);
+    }
+}
