@@ -41,6 +41,9 @@ pub enum IdError {
     /// A path segment has a character outside `[a-zA-Z0-9._-]`.
     #[error("path characters are letters, digits, dots, dashes and underscores")]
     PathCharacter,
+    /// A path that does not begin with a slash.
+    #[error("a path begins with a slash")]
+    NoSlash,
     /// A path segment is empty, or the path ends with a slash.
     #[error("a path has no empty segments and no trailing slash")]
     EmptySegment,
@@ -63,6 +66,9 @@ impl TrustDomain {
 
     /// The SPIFFE ID of `path` (with its leading slash) in this trust domain.
     pub fn join(&self, path: &str) -> Result<SpiffeId, IdError> {
+        if !path.is_empty() && !path.starts_with('/') {
+            return Err(IdError::NoSlash); // it would run into the name and make another trust domain
+        }
         format!("{SCHEME}{}{path}", self.0).parse()
     }
 }
@@ -165,3 +171,18 @@ macro_rules! text_conversions {
 }
 text_conversions!(TrustDomain);
 text_conversions!(SpiffeId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_run_into_the_name_of_its_trust_domain() {
+        let trust_domain: TrustDomain = "acme.example".parse().unwrap();
+        assert_eq!(trust_domain.join("/a").unwrap().as_str(), "spiffe://acme.example/a");
+        assert_eq!(trust_domain.join("").unwrap(), trust_domain.id());
+        for path in ["a", ".evil", "-x/a"] {
+            assert_eq!(trust_domain.join(path), Err(IdError::NoSlash), "{path}");
+        }
+    }
+}
