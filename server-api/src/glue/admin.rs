@@ -1,0 +1,153 @@
+//! What an administrator says to a server: `writ.admin.v1`.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use proto::writ::admin::v1::{
+    ApplyRequest, CreateTokenRequest, ListRequest, NodeRequest, PurgeNodesRequest, ResetTokenRequest,
+    ShowBundleRequest, StatusRequest, admin_client::AdminClient,
+};
+use registry::Key;
+use spiffe::Timestamp;
+use tonic::{Code, transport::Channel};
+
+use super::CallError;
+use crate::connect::{ConnectError, connect_private};
+pub use crate::wire::admin::{Applied, Effect, Mode};
+
+/// Speaks to a server for an administrator.
+#[derive(Clone)]
+pub struct Client(AdminClient<Channel>);
+
+/// An object as the server has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// Its key.
+    pub key: Key,
+    /// Counts its changes, from 1.
+    pub version: u64,
+    /// Its JSON.
+    pub body: Bytes,
+}
+
+/// A token, and what its machine needs beside it. Has no `Debug`, because the token is a secret.
+pub struct NewToken {
+    /// `<node>.<secret>`; nobody can show it again.
+    pub token: String,
+    /// The node's name.
+    pub node: String,
+    /// When it stops counting.
+    pub expires_at: Timestamp,
+    /// Where the other machine finds this server.
+    pub server_address: String,
+    /// The server's pin.
+    pub pin: String,
+    /// What the administrator should know.
+    pub warnings: Vec<String>,
+}
+
+impl Client {
+    /// Connects to the server's private socket.
+    pub async fn connect(socket: &Path) -> Result<Self, ConnectError> {
+        Ok(Self::new(connect_private(socket).await?))
+    }
+
+    /// A client over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self(
+            AdminClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+    }
+
+    /// The server's state, as JSON.
+    pub async fn status(&mut self) -> Result<Bytes, CallError> {
+        Ok(self.0.status(StatusRequest {}).await?.into_inner().json)
+    }
+
+    /// All objects of a kind, or only those with these keys (without the kind).
+    pub async fn list(&mut self, kind: &str, keys: Vec<String>) -> Result<Vec<Listed>, CallError> {
+        let request = ListRequest { kind: kind.to_owned(), keys };
+        let mut objects = self.0.list(request).await?.into_inner();
+        let mut listed = Vec::new();
+        while let Some(object) = objects.message().await? {
+            let key = object.key.parse().map_err(|_| CallError::Nonsense(format!("key {:?}", object.key)))?;
+            listed.push(Listed { key, version: object.version, body: object.body });
+        }
+        Ok(listed)
+    }
+
+    /// Creates, updates or deletes objects of a kind; results in the order of the bodies.
+    pub async fn apply(
+        &mut self,
+        mode: Mode,
+        kind: &str,
+        bodies: Vec<Bytes>,
+    ) -> Result<Vec<Applied>, CallError> {
+        let asked = bodies.len();
+        let request = ApplyRequest { mode: mode.to_wire(), kind: kind.to_owned(), bodies };
+        let results = self.0.apply(request).await?.into_inner().results;
+        match results.len() == asked {
+            true => Ok(results.into_iter().map(Applied::from_wire).collect()),
+            false => Err(CallError::Nonsense(format!("{} results for {asked} objects", results.len()))),
+        }
+    }
+
+    /// Makes a join token. An empty name makes one; `ttl` in seconds, 0 is the default.
+    pub async fn create_token(&mut self, node: &str, ttl: i64) -> Result<NewToken, CallError> {
+        let request = CreateTokenRequest { node: node.to_owned(), ttl };
+        let made = self.0.create_token(request).await?.into_inner();
+        Ok(NewToken {
+            token: made.token,
+            node: made.node,
+            expires_at: Timestamp::from_unix_seconds(made.expires_at),
+            server_address: made.server_address,
+            pin: made.pin,
+            warnings: made.warnings,
+        })
+    }
+
+    /// Frees a token for another key.
+    pub async fn reset_token(&mut self, node: &str) -> Result<(), CallError> {
+        self.0.reset_token(ResetTokenRequest { node: node.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// Forgets a node; its agent may join again with a new token.
+    pub async fn evict_node(&mut self, node: &str) -> Result<(), CallError> {
+        self.0.evict_node(NodeRequest { node: node.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// Refuses a node and its name from now on.
+    pub async fn ban_node(&mut self, node: &str) -> Result<(), CallError> {
+        self.0.ban_node(NodeRequest { node: node.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// Forgets nodes whose certificate ended before `ended_before`; says which.
+    pub async fn purge_nodes(
+        &mut self,
+        ended_before: Timestamp,
+        dry_run: bool,
+    ) -> Result<Vec<String>, CallError> {
+        let request = PurgeNodesRequest { ended_before: ended_before.unix_seconds(), dry_run };
+        Ok(self.0.purge_nodes(request).await?.into_inner().nodes)
+    }
+
+    /// The bundle document of a trust domain; the server's own where the name is empty.
+    pub async fn show_bundle(&mut self, trust_domain: &str) -> Result<Bytes, CallError> {
+        let request = ShowBundleRequest { trust_domain: trust_domain.to_owned() };
+        Ok(self.0.show_bundle(request).await?.into_inner().document)
+    }
+}
+
+impl Applied {
+    /// What was refused, if it was.
+    pub fn refused(&self) -> Option<(Code, &str)> {
+        (self.code != Code::Ok).then_some((self.code, self.message.as_str()))
+    }
+}
+
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;

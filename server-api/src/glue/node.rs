@@ -1,0 +1,112 @@
+//! What an agent says to its server: `writ.node.v1`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::writ::node::v1::{
+    BundleRequest, Delta, FollowRequest, SignItem, SignRequest, node_client::NodeClient,
+};
+use registry::{LogId, Revision, objects::EntryId};
+use spiffe::SignedBundle;
+use tonic::{Code, Request, Streaming, transport::Channel};
+
+use super::CallError;
+use crate::wire::{
+    bundle,
+    delta::{Assembler, Followed},
+};
+
+/// Speaks to a server for an agent.
+#[derive(Clone)]
+pub struct Client(NodeClient<Channel>);
+
+/// The stream of what changes in this node's view.
+pub struct Follow {
+    parts: Streaming<Delta>,
+    assembler: Assembler,
+}
+
+/// What an agent wants signed.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// For which entry of this node's view.
+    pub entry: EntryId,
+    /// SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
+}
+
+/// One item of a signing batch that the server refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unsigned {
+    /// The gRPC code.
+    pub code: Code,
+    /// The server's words.
+    pub message: String,
+}
+
+/// A certificate chain, DER, leaf first, without the root.
+pub type Chain = Vec<Bytes>;
+
+impl Client {
+    /// A client over `channel`.
+    pub fn new(channel: Channel) -> Self {
+        Self(NodeClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// The trust bundle as the pin key signed it; needs no client certificate, and means nothing
+    /// before it is verified against the pin.
+    pub async fn bundle(&mut self) -> Result<SignedBundle, CallError> {
+        let mut request = Request::new(BundleRequest {});
+        request.set_timeout(WITHIN);
+        Ok(bundle::from_wire(self.0.bundle(request).await?.into_inner())?)
+    }
+
+    /// Follows this node's view from what is known of it; nothing known asks for a snapshot.
+    pub async fn follow(&mut self, known: Option<(&LogId, Revision)>) -> Result<Follow, CallError> {
+        let request = match known {
+            Some((log, from)) => FollowRequest { log: log.0.clone(), from: from.0 },
+            None => FollowRequest::default(),
+        };
+        let parts = self.0.follow(request).await?.into_inner();
+        Ok(Follow { parts, assembler: Assembler::default() })
+    }
+
+    /// Has public keys signed; results in the order of the orders, of which there are at most
+    /// [`crate::wire::delta::MAX_BATCH`].
+    pub async fn sign(&mut self, orders: &[Order]) -> Result<Vec<Result<Chain, Unsigned>>, CallError> {
+        let item = |order: &Order| SignItem {
+            entry_id: order.entry.as_str().to_owned(),
+            public_key: order.public_key.clone().into(),
+        };
+        let mut request = Request::new(SignRequest { items: orders.iter().map(item).collect() });
+        request.set_timeout(WITHIN);
+        let results = self.0.sign(request).await?.into_inner().results;
+        if results.len() != orders.len() {
+            return Err(CallError::Nonsense(format!("{} results for {} keys", results.len(), orders.len())));
+        }
+        Ok(results
+            .into_iter()
+            .map(|result| match Code::from_i32(result.code) {
+                Code::Ok if !result.chain.is_empty() => Ok(result.chain),
+                Code::Ok => Err(Unsigned { code: Code::Internal, message: "no certificate came".to_owned() }),
+                code => Err(Unsigned { code, message: result.message }),
+            })
+            .collect())
+    }
+}
+
+impl Follow {
+    /// The next change, whole; `None` when the server ended the stream.
+    pub async fn next(&mut self) -> Result<Option<Followed>, CallError> {
+        while let Some(part) = self.parts.message().await? {
+            if let Some(followed) = self.assembler.add(part)? {
+                return Ok(Some(followed));
+            }
+        }
+        Ok(None)
+    }
+}
+
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+const WITHIN: Duration = Duration::from_secs(30);
