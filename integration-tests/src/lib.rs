@@ -1,1 +1,18 @@
-//! 
+//! The harness of the stories in `tests/`: it starts the real `writ`, speaks to its real sockets, and
+//! ends only what it started.
+//!
+//! A story calls [`Writ::up`], says what an administrator or a workload would do, and compares. The
+//! harness panics with a sentence where something did not happen in time, and shows the logs of what
+//! it started. It knows Writ only from outside: the binary, the sockets, the published protocols.
+
+mod folder;
+pub mod needs;
+pub mod node;
+mod running;
+pub mod tls;
+pub mod workload;
+mod writ;
+
+pub use folder::Folder;
+pub use running::{Running, eventually};
+pub use writ::{Answer, Ready, Writ, writ_binary, writ_command};

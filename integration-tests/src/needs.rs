@@ -1,0 +1,54 @@
+//! What a story needs of the machine.
+//!
+//! A story that lacks something notes its own name and the one line that would enable it, in the file
+//! that `cargo xtask test` names, and ends; with `CI=true` it fails instead. There is no other way to
+//! skip a test here.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// True as root: network namespaces, mounts and other users' processes need it.
+#[must_use]
+pub fn root() -> bool {
+    have(nix::unistd::geteuid().is_root(), "run as root: sudo -E cargo xtask test")
+}
+
+/// True where this program is on PATH; `package` is what brings it.
+#[must_use]
+pub fn program(name: &str, package: &str) -> bool {
+    let found = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    have(found.is_ok(), &format!("apt-get install {package}"))
+}
+
+/// The path of a Go program that `cargo xtask test` built.
+#[must_use]
+pub fn go_client(name: &str) -> Option<PathBuf> {
+    let path = built("clients").join(name);
+    have(path.exists(), "install Go 1.24 or newer, then: cargo xtask test tools").then_some(path)
+}
+
+/// A path below the folder that cargo builds into.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let this = env::current_exe().expect("a test knows its own program");
+    // target/debug/deps/stories-1234, or target/debug/test-workload
+    let target = this.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    target.expect("tests are run from cargo's target directory").join(name)
+}
+
+fn have(there: bool, enable: &str) -> bool {
+    if there {
+        return true;
+    }
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    assert!(env::var("CI").as_deref() != Ok("true"), "{test} could not run; {enable}");
+    if let Some(notes) = env::var_os("WRIT_NOT_RUN") {
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(notes).expect("the notes can be kept");
+        writeln!(file, "{test}\t{enable}").expect("the notes can be kept");
+    }
+    false
+}

@@ -1,0 +1,153 @@
+//! A workload that speaks the Workload API, in this process or over a socket that it was handed.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use proto::workload::{X509svidRequest, X509svidResponse};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// One connection to an agent.
+#[derive(Clone, Debug)]
+pub struct Workload(SpiffeWorkloadApiClient<Channel>);
+
+/// One X.509-SVID as it was received.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Svid {
+    /// Its SPIFFE ID.
+    pub id: String,
+    /// The serial number of its leaf.
+    pub serial: String,
+    /// When its leaf ends, in Unix seconds.
+    pub not_after: i64,
+    /// Its hint.
+    pub hint: String,
+}
+
+/// An open stream of X.509-SVIDs.
+#[derive(Debug)]
+pub struct Watch(Streaming<X509svidResponse>);
+
+impl Workload {
+    /// Connects to a Workload API.
+    pub async fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).await;
+        Self::over(stream.unwrap_or_else(|error| panic!("cannot connect to {}: {error}", socket.display())))
+    }
+
+    /// Speaks over a connection that is there already.
+    pub async fn over_std(stream: StdUnixStream) -> Self {
+        stream.set_nonblocking(true).expect("a socket can be made non-blocking");
+        Self::over(UnixStream::from_std(stream).expect("a socket can be registered"))
+    }
+
+    fn over(stream: UnixStream) -> Self {
+        // One connection and no other: what happens to it is what the stories are about.
+        let once = Mutex::new(Some(stream));
+        let connector = tower::service_fn(move |_| {
+            let stream = once.lock().expect("nobody panics with it").take();
+            async move {
+                stream.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection is closed"))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://workload.invalid");
+        Self(SpiffeWorkloadApiClient::new(endpoint.connect_with_connector_lazy(connector)))
+    }
+
+    /// Takes the first answer and ends the stream.
+    pub async fn fetch(&mut self) -> Result<Vec<Svid>, Status> {
+        self.watch().await?.next().await
+    }
+
+    /// Opens a stream.
+    pub async fn watch(&mut self) -> Result<Watch, Status> {
+        let mut request = Request::new(X509svidRequest {});
+        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        self.0.fetch_x509svid(request).await.map(|answer| Watch(answer.into_inner()))
+    }
+
+    /// The same with metadata of the story's choice.
+    pub async fn watch_with(&mut self, headers: &[(&'static str, &str)]) -> Result<Watch, Status> {
+        let mut request = Request::new(X509svidRequest {});
+        for (name, value) in headers {
+            let value = value.parse().expect("a story sends valid metadata");
+            request.metadata_mut().append(*name, value);
+        }
+        self.0.fetch_x509svid(request).await.map(|answer| Watch(answer.into_inner()))
+    }
+}
+
+impl Watch {
+    /// The next message, or how the stream ended.
+    pub async fn next(&mut self) -> Result<Vec<Svid>, Status> {
+        match self.0.message().await? {
+            Some(message) => Ok(message.svids.iter().map(Svid::read).collect()),
+            None => Err(Status::ok("the stream ended without an error")),
+        }
+    }
+
+    /// Reads until a message is as wanted; panics when the time is over or the stream has ended.
+    #[track_caller]
+    pub fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&[Svid]) -> bool,
+    ) -> impl Future<Output = Vec<Svid>> {
+        let what = what.to_owned();
+        async move {
+            let search = async {
+                loop {
+                    match self.next().await {
+                        Ok(svids) if wanted(&svids) => return svids,
+                        Ok(_) => {}
+                        Err(status) => panic!("{what}: the stream ended with {status}"),
+                    }
+                }
+            };
+            timeout(limit, search).await.unwrap_or_else(|_| panic!("{what}: not within {limit:?}"))
+        }
+    }
+
+    /// Reads until the stream ends, and says how; panics when the time is over.
+    pub async fn ended(&mut self, limit: Duration) -> Status {
+        let end = async {
+            loop {
+                if let Err(status) = self.next().await {
+                    return status;
+                }
+            }
+        };
+        timeout(limit, end).await.unwrap_or_else(|_| panic!("the stream did not end within {limit:?}"))
+    }
+}
+
+impl Svid {
+    fn read(svid: &proto::workload::X509svid) -> Self {
+        let (_, leaf) = X509Certificate::from_der(&svid.x509_svid).expect("an SVID begins with its leaf");
+        assert!(!svid.x509_svid_key.is_empty(), "an SVID comes with its key");
+        assert!(!svid.bundle.is_empty(), "an SVID comes with its trust domain's bundle");
+        Self {
+            id: svid.spiffe_id.clone(),
+            serial: leaf.raw_serial_as_string(),
+            not_after: leaf.validity().not_after.timestamp(),
+            hint: svid.hint.clone(),
+        }
+    }
+}
+
+/// The SPIFFE IDs alone, sorted.
+#[must_use]
+pub fn ids(svids: &[Svid]) -> Vec<String> {
+    let mut ids: Vec<_> = svids.iter().map(|svid| svid.id.clone()).collect();
+    ids.sort();
+    ids
+}
