@@ -1,1 +1,28 @@
-//! 
+//! What a process asks of its agent, over a Unix socket: the SPIFFE Workload API and Writ's `explain`.
+//!
+//! Each method has a file that tells its story. [`socket::serve`] answers [`WorkloadApi`] on
+//! the connections of a [`peer::Listener`], whose callers are held before a byte is read, and keeps one
+//! caller's flood from delaying another; [`Source`] is who answers. Not here: what a caller may have, and how
+//! that is found out (`agent`).
+
+mod call;
+mod explain;
+mod fetch_x509_bundles;
+mod fetch_x509_svid;
+mod grpc;
+mod headers;
+mod limits;
+mod reflection;
+mod refusal;
+mod refused;
+mod routes;
+mod session;
+pub mod socket;
+mod source;
+mod svids;
+mod wire;
+
+pub use limits::Limits;
+pub use routes::WorkloadApi;
+pub use source::{CannotIdentify, NoExplanation, Source, Standing};
+pub use svids::{Identity, Svids, X509Bundles, X509Svid};

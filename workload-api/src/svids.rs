@@ -1,0 +1,69 @@
+//! What one caller may have: its identities with their keys, and the bundles to judge others by.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use spiffe::{PrivateKey, SpiffeId, TrustDomain};
+
+use crate::wire;
+
+/// An X509-SVID with its key, as it is handed to a workload.
+#[derive(Debug)]
+pub struct X509Svid {
+    /// Who its holder is.
+    pub id: SpiffeId,
+    /// Leaf and intermediates, DER, one after the other.
+    pub chain: Vec<u8>,
+    /// The leaf's key.
+    pub key: PrivateKey,
+}
+
+/// One identity of a caller.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its SVID.
+    pub svid: Arc<X509Svid>,
+    /// What tells it from the caller's others; may be empty.
+    pub hint: String,
+}
+
+/// X.509 authorities by trust domain, each DER, one after the other.
+pub type X509Bundles = BTreeMap<TrustDomain, Bytes>;
+
+/// Everything that callers with the same identities get. They share one value, and the answers in it
+/// are encoded once, when the first of them asks.
+#[derive(Debug)]
+pub struct Svids {
+    pub(crate) identities: Vec<Identity>,
+    pub(crate) bundles: X509Bundles,
+    x509_svid_response: OnceLock<Bytes>,
+    x509_bundles_response: OnceLock<Bytes>,
+}
+
+impl Svids {
+    /// What callers with these identities get; the first identity is their default. Of several with
+    /// the same hint the first one counts: a hint is unique in a response.
+    pub fn new(mut identities: Vec<Identity>, bundles: X509Bundles) -> Self {
+        let mut hints = HashSet::new();
+        identities.retain(|identity| identity.hint.is_empty() || hints.insert(identity.hint.clone()));
+        Self {
+            identities,
+            bundles,
+            x509_svid_response: OnceLock::new(),
+            x509_bundles_response: OnceLock::new(),
+        }
+    }
+
+    /// The answer to FetchX509SVID.
+    pub(crate) fn x509_svid_response(&self) -> Bytes {
+        self.x509_svid_response.get_or_init(|| wire::x509_svid_response(self)).clone()
+    }
+
+    /// The answer to FetchX509Bundles.
+    pub(crate) fn x509_bundles_response(&self) -> Bytes {
+        self.x509_bundles_response.get_or_init(|| wire::x509_bundles_response(self)).clone()
+    }
+}

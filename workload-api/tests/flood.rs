@@ -1,0 +1,65 @@
+//! One process asks for everything at once, and the others do not notice.
+
+mod support;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use support::{Api, child, child_value, client_at, fetch, holding, next};
+use tokio::sync::Semaphore;
+
+const OPEN_REQUESTS: usize = 1000;
+
+/// Keeps a thousand requests open, a fifth of them on one connection and the others on connections of
+/// their own, and asks again whenever one is answered.
+#[test]
+fn flooder() {
+    let Some(socket) = child_value() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let all = Arc::new(Semaphore::new(OPEN_REQUESTS));
+        let mut answered = 0_usize;
+        let shared = client_at(&socket).await;
+        loop {
+            let place = all.clone().acquire_owned().await.unwrap();
+            let socket = socket.clone();
+            let shared = answered.is_multiple_of(5).then(|| shared.clone());
+            tokio::spawn(async move {
+                let mut client = match shared {
+                    Some(client) => client,
+                    None => client_at(&socket).await,
+                };
+                if let Ok(mut stream) = fetch(&mut client).await {
+                    let _ = stream.message().await;
+                }
+                drop(place);
+            });
+            answered += 1;
+            if answered == 3 * OPEN_REQUESTS {
+                println!("flooding");
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_flood_of_one_process_does_not_delay_another() {
+    let api = Api::start(holding(&["/a"]));
+    let mut flood = child("flooder", &api.path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(flood.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("flooding")));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        let asked = Instant::now();
+        next(&mut fetch(&mut api.client().await).await.unwrap()).await.unwrap();
+        slowest = slowest.max(asked.elapsed());
+    }
+    flood.kill().unwrap();
+    flood.wait().unwrap();
+    // First come, first served would make each of them wait for a thousand others.
+    assert!(slowest < Duration::from_millis(500), "one request took {slowest:?}");
+}

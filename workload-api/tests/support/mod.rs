@@ -1,0 +1,200 @@
+//! A workload socket with a source that the test commands, and clients to speak to it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "each test file uses its own part of this"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use peer::{Listener, Peer, Pinning};
+use proto::workload::{
+    X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+};
+use spiffe::PrivateKey;
+use tokio::{net::UnixStream, sync::watch};
+use tonic::{
+    Request, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+use workload_api::{
+    CannotIdentify, Identity, Limits, NoExplanation, Source, Standing, Svids, WorkloadApi, X509Svid, socket,
+};
+
+/// Nothing in a test takes longer.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Everybody stands where the test says.
+pub struct Commanded {
+    pub standing: watch::Sender<Standing>,
+    pub identified: AtomicUsize,
+}
+
+impl Source for Commanded {
+    type Caller = ();
+
+    async fn identify(&self, _: &Peer) -> Result<(), CannotIdentify> {
+        self.identified.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn follow(&self, (): &()) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    async fn explain(&self, asker: &Peer, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
+        match pid {
+            Some(1) => Err(NoExplanation::NotYours(1)),
+            pid => Ok(format!("{{\"pid\":{}}}", pid.unwrap_or(asker.pid())).into_bytes()),
+        }
+    }
+}
+
+/// A socket that is served until this is dropped.
+pub struct Api {
+    pub source: Arc<Commanded>,
+    pub path: PathBuf,
+    stop: watch::Sender<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Api {
+    pub fn start(standing: Standing) -> Self {
+        Self::start_with(standing, Limits::default())
+    }
+
+    pub fn start_with(standing: Standing, limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("workload.sock");
+        let source =
+            Arc::new(Commanded { standing: watch::Sender::new(standing), identified: AtomicUsize::new(0) });
+        let api = Arc::new(WorkloadApi::new(source.clone(), limits));
+        let (stop, stopped) = watch::channel(false);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let at = path.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build().unwrap();
+            runtime.block_on(async {
+                let listener = Listener::bind(&at, 0o777, Pinning::ByPidfd).unwrap();
+                ready.send(()).unwrap();
+                socket::serve(listener, api, limits.connections_per_uid, stopped).await;
+            });
+        });
+        is_ready.recv_timeout(DEADLINE).unwrap();
+        Self { source, path, stop, thread: Some(thread), _dir: dir }
+    }
+
+    /// From now on everybody stands there.
+    pub fn now(&self, standing: Standing) {
+        self.source.standing.send_replace(standing);
+    }
+
+    pub async fn client(&self) -> Client {
+        client_at(&self.path).await
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+pub type Client = SpiffeWorkloadApiClient<Channel>;
+
+pub async fn channel_at(path: &Path) -> Channel {
+    let path = path.to_owned();
+    channel_over(move || {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await }
+    })
+    .await
+}
+
+pub async fn channel_over<F>(connect: impl Fn() -> F + Send + 'static) -> Channel
+where
+    F: Future<Output = std::io::Result<UnixStream>> + Send + 'static,
+{
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(tower::service_fn(move |_| {
+            let connected = connect();
+            async move { connected.await.map(TokioIo::new) }
+        }))
+        .await
+        .unwrap()
+}
+
+pub async fn client_at(path: &Path) -> Client {
+    SpiffeWorkloadApiClient::new(channel_at(path).await)
+}
+
+/// A request with the security header.
+pub fn secure<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
+    request
+}
+
+pub async fn fetch(client: &mut Client) -> Result<Streaming<X509svidResponse>, Status> {
+    Ok(client.fetch_x509svid(secure(X509svidRequest {})).await?.into_inner())
+}
+
+/// The next answer of a stream, or the status that ends it.
+pub async fn next<T>(stream: &mut Streaming<T>) -> Result<T, Status> {
+    let next = tokio::time::timeout(DEADLINE, stream.message()).await.expect("an answer in time");
+    next.map(|message| message.expect("a stream of this API never ends with OK"))
+}
+
+/// The SPIFFE IDs in an answer.
+pub fn ids(response: &X509svidResponse) -> Vec<&str> {
+    response.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect()
+}
+
+/// Somebody who holds these identities of `acme.example`, given as paths.
+pub fn holding(paths: &[&str]) -> Standing {
+    holding_hinted(&paths.iter().map(|path| (*path, "")).collect::<Vec<_>>())
+}
+
+pub fn holding_hinted(paths: &[(&str, &str)]) -> Standing {
+    let own: spiffe::TrustDomain = "acme.example".parse().unwrap();
+    let identities = paths
+        .iter()
+        .map(|(path, hint)| Identity {
+            svid: Arc::new(X509Svid {
+                id: own.join(path).unwrap(),
+                chain: format!("chain of {path}").into_bytes(),
+                key: PrivateKey::generate().unwrap(),
+            }),
+            hint: (*hint).to_owned(),
+        })
+        .collect();
+    let bundles = [(own, "roots"), ("partner.example".parse().unwrap(), "theirs")];
+    let bundles = bundles.into_iter().map(|(td, roots)| (td, roots.as_bytes().into())).collect();
+    Standing::Holds(Arc::new(Svids::new(identities, bundles)))
+}
+
+/// Runs the test `name` of this very file again in a process of its own, which sees `value` in the
+/// environment variable `CHILD`; without it such a test does nothing.
+pub fn child(name: &str, value: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env("CHILD", value);
+    command
+}
+
+/// What `child` was started with.
+pub fn child_value() -> Option<PathBuf> {
+    std::env::var_os("CHILD").map(PathBuf::from)
+}
