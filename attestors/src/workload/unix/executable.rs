@@ -12,7 +12,7 @@ use peer::{Image, Peer};
 use tokio::task::spawn_blocking;
 
 use super::{
-    hash::{HashError, Hashes},
+    hash::{HashError, Hashes, State},
     seen::{Seen, Sight},
 };
 use crate::{Evidence, Strength, turns::Turns};
@@ -27,7 +27,7 @@ pub(super) struct Executables {
 /// What is to be said about the executable of one process.
 struct Look {
     path: Result<Arc<str>, String>,
-    hashable: Result<(File, Metadata), String>,
+    hashable: Result<State, String>,
 }
 
 impl Default for Executables {
@@ -58,15 +58,17 @@ impl Executables {
         }
         if sha256 {
             match look.hashable {
-                Ok((file, metadata)) => self.add_hash(peer, file, &metadata, evidence).await,
+                Ok(state) => self.add_hash(peer, state, evidence).await,
                 Err(why) => evidence.note(format!("no hash: {why}")),
             }
         }
     }
 
-    async fn add_hash(&self, peer: &Peer, file: File, metadata: &Metadata, evidence: &mut Evidence) {
+    async fn add_hash(&self, peer: &Arc<Peer>, state: State, evidence: &mut Evidence) {
         let user = peer.credentials().uid.effective;
-        match tokio::time::timeout(LONGEST_HASH, self.hashes.of(file, metadata, user)).await {
+        let process = Arc::clone(peer);
+        let hashing = self.hashes.of(state, user, move || process.open_exe());
+        match tokio::time::timeout(LONGEST_HASH, hashing).await {
             Ok(Ok(hash)) => evidence.add("unix", &format!("sha256:{hash}"), FROM_HASH, Strength::Weak),
             Ok(Err(error @ HashError::TooLarge(_))) => evidence.note(format!("no hash: {error}")),
             Ok(Err(error)) => evidence.note_for_now(format!("no hash: {error}")),
@@ -90,7 +92,14 @@ impl Executables {
 
 fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
     let link = peer.exe_link()?;
-    let file = peer.open_exe()?;
+    let file = match peer.open_exe() {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let why = format!("only its user may read its executable {}", link.display());
+            return Ok(Look { path: Err(why.clone()), hashable: Err(why) });
+        }
+        Err(error) => return Err(error),
+    };
     let metadata = file.metadata()?;
     let image = peer.image();
     if Image::from(&metadata) != image {
@@ -116,7 +125,7 @@ fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
     let hashable = if served_by_a_process(&file)? {
         Err("its executable lies on a file system that some process serves, which may show each reader another content".to_owned())
     } else {
-        Ok((file, metadata))
+        Ok(State::from(&metadata))
     };
     Ok(Look { path, hashable })
 }

@@ -57,28 +57,33 @@ impl Default for Hashes {
 }
 
 impl Hashes {
-    /// The hash in lower-case hexadecimal. `user` is on whose behalf: each has one file hashed at a time,
-    /// so that nobody's heap of new binaries keeps another's waiting.
+    /// The hash, in lower-case hexadecimal, of the file in this state that `open` opens. `user` is on
+    /// whose behalf: each has one file hashed at a time, so that nobody's heap of new binaries keeps
+    /// another's waiting.
     ///
-    /// Once begun it is finished and remembered, also if the caller stops waiting.
-    pub(super) async fn of(&self, file: File, before: &Metadata, user: u32) -> Result<Arc<str>, HashError> {
-        let state = State::of(before);
-        if let Some(hash) = self.known.lock().get(&state) {
+    /// Whoever waits may stop waiting; what has begun is finished and remembered.
+    pub(super) async fn of(
+        &self,
+        state: State,
+        user: u32,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
+    ) -> Result<Arc<str>, HashError> {
+        if let Some(hash) = self.remembered(&state) {
             return Ok(hash);
         }
         if state.size > LARGEST {
             return Err(HashError::TooLarge(state.size));
         }
         let of_file = self.by_file.wait(state).await;
-        if let Some(hash) = self.known.lock().get(&state) {
-            return Ok(hash); // somebody else has hashed it meanwhile
+        if let Some(hash) = self.remembered(&state) {
+            return Ok(hash); // somebody else has had it hashed meanwhile
         }
         let of_user = self.by_user.wait(user).await;
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let known = Arc::clone(&self.known);
         let hashing = spawn_blocking(move || {
             let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let hash = hash(file, &state)?;
+            let hash = hash(open()?, &state)?;
             if state.is_settled(began) {
                 known.lock().put(state, Arc::clone(&hash));
             }
@@ -87,22 +92,16 @@ impl Hashes {
         });
         hashing.await.unwrap_or_else(|broken| Err(HashError::Read(io::Error::other(broken))))
     }
+
+    fn remembered(&self, state: &State) -> Option<Arc<str>> {
+        self.known.lock().get(state)
+    }
 }
 
 impl State {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether a write after `now` is certain to show in the change time. File systems stamp in ticks, so
-    /// a second write within the tick of the first would leave no trace, and a hash taken between them
-    /// must not be remembered.
+    /// Whether a write at `now` or later is certain to show in the change time. File systems stamp in
+    /// ticks, so a second write within the tick of the first would leave no trace, and a hash taken
+    /// between the two must not be remembered.
     fn is_settled(&self, now: Duration) -> bool {
         let tick = if self.changed.1 == 0 { COARSE_TICK } else { FINE_TICK };
         let (Ok(seconds), Ok(nanos)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
@@ -112,23 +111,38 @@ impl State {
     }
 }
 
+impl From<&Metadata> for State {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
 fn hash(mut file: File, state: &State) -> Result<Arc<str>, HashError> {
+    let is_unchanged = |file: &File| Ok::<_, io::Error>(State::from(&file.metadata()?) == *state);
+    if !is_unchanged(&file)? {
+        return Err(HashError::Changed);
+    }
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; 256 * 1024];
     let mut left = state.size;
     loop {
-        let n = match file.read(&mut buffer) {
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                left = left.checked_sub(n as u64).ok_or(HashError::Changed)?;
+                context.update(&buffer[..n]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
-        };
-        if n == 0 {
-            break;
         }
-        left = left.checked_sub(n as u64).ok_or(HashError::Changed)?;
-        context.update(&buffer[..n]);
     }
-    if left > 0 || State::of(&file.metadata()?) != *state {
+    if left > 0 || !is_unchanged(&file)? {
         return Err(HashError::Changed);
     }
     Ok(hex::encode(context.finish()).into())
@@ -143,3 +157,94 @@ const AT_ONCE: usize = 2;
 const FINE_TICK: Duration = Duration::from_millis(100);
 /// File systems that keep whole seconds (or, FAT, every other second).
 const COARSE_TICK: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    /// A file old enough to be remembered, its state, and a count of how often it was opened.
+    fn settled_file(bytes: &[u8]) -> (tempfile::NamedTempFile, State, Arc<AtomicUsize>) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), bytes).expect("written");
+        let state = State::from(&file.as_file().metadata().expect("metadata"));
+        while !state.is_settled(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")) {
+            std::thread::yield_now();
+        }
+        (file, state, Arc::default())
+    }
+
+    fn counted(
+        path: &std::path::Path,
+        opened: &Arc<AtomicUsize>,
+    ) -> impl FnOnce() -> io::Result<File> + use<> {
+        let (path, opened) = (path.to_owned(), Arc::clone(opened));
+        move || {
+            opened.fetch_add(1, Relaxed);
+            File::open(path)
+        }
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_for_one_file_have_it_hashed_once() {
+        let hashes = Hashes::default();
+        let (file, state, opened) = settled_file(b"abc");
+        let all = (0..100).map(|user| hashes.of(state, user % 7, counted(file.path(), &opened)));
+        for hash in futures::future::join_all(all).await {
+            let hash = hash.expect("a hash");
+            assert_eq!(&*hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        }
+        assert_eq!(opened.load(Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_waiting_loses_nothing_for_the_others() {
+        let hashes = Hashes::default();
+        let (file, state, opened) = settled_file(&[7; 1 << 20]);
+        let mut impatient = Box::pin(hashes.of(state, 1, counted(file.path(), &opened)));
+        assert!(futures::poll!(&mut impatient).is_pending());
+        drop(impatient);
+        hashes.of(state, 2, counted(file.path(), &opened)).await.expect("a hash");
+        assert_eq!(opened.load(Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_to_is_hashed_again_and_not_under_its_old_state() {
+        let hashes = Hashes::default();
+        let (file, state, opened) = settled_file(b"abc");
+        let before = hashes.of(state, 0, counted(file.path(), &opened)).await.expect("a hash");
+        fs::write(file.path(), b"abd").expect("written");
+        let now = State::from(&file.as_file().metadata().expect("metadata"));
+        assert_ne!(now, state, "the file system noticed");
+        let after = hashes.of(now, 0, counted(file.path(), &opened)).await.expect("a hash");
+        assert_ne!(before, after);
+        let hashes = Hashes::default();
+        let stale = hashes.of(state, 0, counted(file.path(), &opened)).await;
+        assert!(matches!(stale, Err(HashError::Changed)), "{stale:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_written_just_now_is_not_remembered() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let state = State::from(&file.as_file().metadata().expect("metadata"));
+        let changed = Duration::new(state.changed.0 as u64, state.changed.1 as u32);
+        assert!(!state.is_settled(changed));
+        assert!(!state.is_settled(changed + Duration::from_millis(10)));
+        assert!(state.is_settled(changed + Duration::from_secs(4)));
+        let whole_second = State { changed: (state.changed.0, 0), ..state };
+        assert!(!whole_second.is_settled(changed + Duration::from_millis(500)));
+    }
+
+    #[tokio::test]
+    async fn a_huge_file_is_refused_without_being_opened() {
+        let hashes = Hashes::default();
+        let (file, state, opened) = settled_file(b"");
+        let state = State { size: LARGEST + 1, ..state };
+        let refused = hashes.of(state, 0, counted(file.path(), &opened)).await;
+        assert!(matches!(refused, Err(HashError::TooLarge(_))));
+        assert_eq!(opened.load(Relaxed), 0);
+    }
+}
