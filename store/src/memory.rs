@@ -1,0 +1,85 @@
+//! A log in memory: what the others must behave like, without a disk.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use registry::{Change, Commit, Key, LogId, Revision, Stored};
+
+use crate::{Loaded, Log, StoreError, follows};
+
+/// A log that ends with its process.
+#[derive(Debug)]
+pub struct Memory {
+    id: LogId,
+    revision: Revision,
+    compacted: Revision,
+    objects: BTreeMap<Key, Stored>,
+    events: Vec<Commit>,
+}
+
+impl Memory {
+    /// An empty log of this name.
+    pub fn new(id: LogId) -> Self {
+        Self {
+            id,
+            revision: Revision::default(),
+            compacted: Revision::default(),
+            objects: BTreeMap::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl Log for Memory {
+    fn id(&self) -> &LogId {
+        &self.id
+    }
+
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        Ok(Loaded { revision: self.revision, objects: self.objects.values().cloned().collect() })
+    }
+
+    fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError> {
+        follows(self.revision, group)?;
+        for commit in group {
+            for change in &commit.changes {
+                match change {
+                    Change::Put { version, object } => {
+                        let stored = Stored { version: *version, object: object.clone() };
+                        self.objects.insert(object.key(), stored);
+                    }
+                    Change::Delete(key) => {
+                        self.objects.remove(key);
+                    }
+                }
+            }
+            self.revision = commit.revision;
+            self.events.push(commit.clone());
+        }
+        Ok(())
+    }
+
+    fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
+        if after < self.compacted {
+            return Err(StoreError::Compacted { upto: self.compacted });
+        }
+        Ok(self.events.iter().filter(|commit| commit.revision > after).cloned().collect())
+    }
+
+    fn compact(&mut self, upto: Revision) -> Result<(), StoreError> {
+        let upto = upto.min(self.revision);
+        self.events.retain(|commit| commit.revision > upto);
+        self.compacted = self.compacted.max(upto);
+        Ok(())
+    }
+
+    fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Io {
+            action: "copy a log in memory to",
+            path: PathBuf::from(to),
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+    }
+}

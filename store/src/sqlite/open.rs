@@ -1,0 +1,139 @@
+//! Opening the file: ours, ours alone, and in a format that we know.
+
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
+
+use registry::{LogId, Revision};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+
+use super::{Head, Sqlite, tampered};
+use crate::{
+    MacKey, StoreError,
+    seal::{Seal, Sum},
+};
+
+/// "Writ", in the file's header.
+const APPLICATION_ID: i64 = 0x5772_6974;
+
+/// How the format grew; the number of steps taken stands in `user_version`. A step never changes once
+/// it has been released.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE objects (
+        key TEXT PRIMARY KEY, version INTEGER NOT NULL, revision INTEGER NOT NULL,
+        body BLOB NOT NULL, mac BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE events (
+        revision INTEGER PRIMARY KEY, at INTEGER NOT NULL, author BLOB NOT NULL, changes BLOB NOT NULL,
+        sum BLOB NOT NULL, leaf_mac BLOB NOT NULL, mac BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE leaves (revision INTEGER PRIMARY KEY, leaf BLOB NOT NULL, mac BLOB NOT NULL) STRICT;
+"];
+
+impl Sqlite {
+    /// Opens the log at `path`, or makes a new one under a new identity where there is none.
+    pub fn open(path: &Path, key: MacKey) -> Result<Self, StoreError> {
+        create_private(path).or_else(|error| match error {
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => Err(other),
+        })?;
+        let connection = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        prepare(&connection, path)?;
+        let id = log_id(&connection, &key)?;
+        let head = head(&connection, &key)?;
+        Ok(Self { connection, path: path.to_owned(), key, id, head, fenced: false })
+    }
+}
+
+/// Makes an empty file that its owner alone can read; SQLite gives its side files the same mode.
+pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| StoreError::Io { action: "create", path: path.to_owned(), source })
+}
+
+fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            StoreError::InUse { path: path.to_owned() }
+        }
+        Some(ErrorCode::NotADatabase) => StoreError::Foreign { path: path.to_owned() },
+        Some(ErrorCode::DatabaseCorrupt) => tampered(format!("the database is damaged ({error})")),
+        _ => StoreError::Database(error),
+    };
+    let pragmas = "PRAGMA locking_mode = EXCLUSIVE;
+                   PRAGMA journal_mode = WAL;
+                   PRAGMA synchronous = FULL;
+                   PRAGMA foreign_keys = ON;
+                   PRAGMA trusted_schema = OFF;
+                   PRAGMA journal_size_limit = 67108864;
+                   BEGIN IMMEDIATE; COMMIT;";
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.execute_batch(pragmas).map_err(refused)?;
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (application, done) =
+        (number("application_id").map_err(refused)?, number("user_version").map_err(refused)?);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(refused)?;
+    if application != APPLICATION_ID && tables > 0 {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let known = MIGRATIONS.len() as i64;
+    if done > known {
+        return Err(StoreError::Newer { found: done, known });
+    }
+    for (step, migration) in MIGRATIONS.iter().enumerate().skip(usize::try_from(done).unwrap_or(0)) {
+        let version = step + 1;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {migration}
+             PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}; COMMIT;"
+        ))?;
+    }
+    Ok(())
+}
+
+/// The log's identity; made in a new log.
+fn log_id(connection: &Connection, key: &MacKey) -> Result<LogId, StoreError> {
+    let found: Option<(Vec<u8>, [u8; 32])> = connection
+        .query_row("SELECT value, mac FROM meta WHERE name = 'log'", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((value, mac)) = found {
+        let text = String::from_utf8(value).map_err(|_| tampered("the log's identity is not a text"))?;
+        return match key.seal("meta", &[b"log", text.as_bytes()]).0 == mac {
+            true => Ok(LogId(text)),
+            false => Err(tampered("the log's identity does not match its seal, or mac.key is another log's")),
+        };
+    }
+    let events: i64 = connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+    if events > 0 {
+        return Err(tampered("the log's identity is missing"));
+    }
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| StoreError::Fenced)?;
+    let id = hex::encode(random);
+    let seal = key.seal("meta", &[b"log", id.as_bytes()]);
+    connection.execute(
+        "INSERT INTO meta (name, value, mac) VALUES ('log', ?1, ?2)",
+        params![id.as_bytes(), seal.0],
+    )?;
+    Ok(LogId(id))
+}
+
+/// What the newest event says; rows are checked against it when they are loaded.
+fn head(connection: &Connection, key: &MacKey) -> Result<Head, StoreError> {
+    let newest = connection
+        .query_row("SELECT max(revision) FROM events", [], |row| row.get::<_, Option<i64>>(0))?
+        .map(|revision| super::events::read_row(connection, key, revision))
+        .transpose()?;
+    let rows: i64 = connection.query_row(
+        "SELECT (SELECT count(*) FROM objects) + (SELECT count(*) FROM leaves)",
+        [],
+        |row| row.get(0),
+    )?;
+    match newest {
+        Some(event) => Ok(Head { revision: event.revision, sum: event.sum, leaf: event.leaf }),
+        None if rows == 0 => Ok(Head { revision: Revision(0), sum: Sum::default(), leaf: Seal([0; 32]) }),
+        None => Err(tampered("the newest event is missing")),
+    }
+}
