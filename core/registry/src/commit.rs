@@ -91,14 +91,3 @@ pub enum Author {
         address: String,
     },
 }
-
-/// What the audit log says of a commit.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// For example `entry.create` or `token.create`.
-    pub kind: &'static str,
-    /// Whether it was done or refused, and why.
-    pub outcome: Result<(), String>,
-    /// What it was about; no secrets. Field names are stable.
-    pub facts: serde_json::Value,
-}

@@ -30,3 +30,17 @@ pub struct Snapshot {
     /// Everything in the view.
     pub objects: Vec<Stored>,
 }
+
+/// What a node that has its view at some revision needs now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Follow {
+    /// Nothing: the view is at the registry's revision.
+    UpToDate,
+    /// This; empty where nothing in the view changed and only the revision went on.
+    Delta(Delta),
+    /// The whole view, because it cannot be followed from there: another log, a revision from the
+    /// future or forgotten, a node that sat down anew or has other selectors.
+    Snapshot(Snapshot),
+    /// The node is unknown or banned: its streams end.
+    NoView,
+}

@@ -4,12 +4,23 @@
 //! [`Commit`]; the registry applies commits and says what they touched; a node's view of it follows
 //! as [`Delta`]s. All of it is pure: no clock, no randomness, no I/O.
 
+pub mod apply;
 pub mod commit;
 pub mod decide;
 pub mod delta;
+pub mod history;
 pub mod objects;
+pub mod record;
+pub mod registry;
+pub mod settings;
+mod view;
 
-pub use commit::{Author, Change, Commit, LogId, Record, Revision};
+pub use apply::ApplyError;
+pub use commit::{Author, Change, Commit, LogId, Revision};
 pub use decide::{Command, Decision, Moment, Proposal, Refusal};
-pub use delta::{Delta, Snapshot};
-pub use objects::{Key, Object, Stored};
+pub use delta::{Delta, Follow, Snapshot};
+pub use history::{Audience, Touched, TouchedKey};
+pub use objects::{Key, Object, Stored, Versioned};
+pub use record::Record;
+pub use registry::Registry;
+pub use settings::Settings;

@@ -63,6 +63,87 @@ pub struct Entry {
     pub created_at: Timestamp,
 }
 
+/// What an update changes of an entry: the fields that are `Some`, and no other.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EntryPatch {
+    /// [`Entry::spiffe_id`]
+    pub spiffe_id: Option<SpiffeId>,
+    /// [`Entry::parent_id`]
+    pub parent_id: Option<SpiffeId>,
+    /// [`Entry::selectors`]
+    pub selectors: Option<BTreeSet<Selector>>,
+    /// [`Entry::x509_svid_ttl`]
+    pub x509_svid_ttl: Option<u32>,
+    /// [`Entry::jwt_svid_ttl`]
+    pub jwt_svid_ttl: Option<u32>,
+    /// [`Entry::federates_with`]
+    pub federates_with: Option<BTreeSet<TrustDomain>>,
+    /// [`Entry::admin`]
+    pub admin: Option<bool>,
+    /// [`Entry::downstream`]
+    pub downstream: Option<bool>,
+    /// [`Entry::expires_at`]; `Some(None)` means that it ends no more.
+    pub expires_at: Option<Option<Timestamp>>,
+    /// [`Entry::dns_names`]
+    pub dns_names: Option<Vec<String>>,
+    /// [`Entry::store_svid`]
+    pub store_svid: Option<bool>,
+    /// [`Entry::hint`]
+    pub hint: Option<String>,
+    /// [`Entry::disable_x509_svid_prefetch`]
+    pub disable_x509_svid_prefetch: Option<bool>,
+    /// [`Entry::jwt_svid_include_jti`]
+    pub jwt_svid_include_jti: Option<bool>,
+}
+
+impl EntryPatch {
+    /// Sets every field to what `entry` has; its id and age are not fields to set.
+    pub fn whole(entry: Entry) -> Self {
+        Self {
+            spiffe_id: Some(entry.spiffe_id),
+            parent_id: Some(entry.parent_id),
+            selectors: Some(entry.selectors),
+            x509_svid_ttl: Some(entry.x509_svid_ttl),
+            jwt_svid_ttl: Some(entry.jwt_svid_ttl),
+            federates_with: Some(entry.federates_with),
+            admin: Some(entry.admin),
+            downstream: Some(entry.downstream),
+            expires_at: Some(entry.expires_at),
+            dns_names: Some(entry.dns_names),
+            store_svid: Some(entry.store_svid),
+            hint: Some(entry.hint),
+            disable_x509_svid_prefetch: Some(entry.disable_x509_svid_prefetch),
+            jwt_svid_include_jti: Some(entry.jwt_svid_include_jti),
+        }
+    }
+
+    /// `entry` as it is after this update.
+    #[must_use]
+    pub fn applied_to(self, entry: &Entry) -> Entry {
+        let old = entry.clone();
+        Entry {
+            id: old.id,
+            spiffe_id: self.spiffe_id.unwrap_or(old.spiffe_id),
+            parent_id: self.parent_id.unwrap_or(old.parent_id),
+            selectors: self.selectors.unwrap_or(old.selectors),
+            x509_svid_ttl: self.x509_svid_ttl.unwrap_or(old.x509_svid_ttl),
+            jwt_svid_ttl: self.jwt_svid_ttl.unwrap_or(old.jwt_svid_ttl),
+            federates_with: self.federates_with.unwrap_or(old.federates_with),
+            admin: self.admin.unwrap_or(old.admin),
+            downstream: self.downstream.unwrap_or(old.downstream),
+            expires_at: self.expires_at.unwrap_or(old.expires_at),
+            dns_names: self.dns_names.unwrap_or(old.dns_names),
+            store_svid: self.store_svid.unwrap_or(old.store_svid),
+            hint: self.hint.unwrap_or(old.hint),
+            disable_x509_svid_prefetch: self
+                .disable_x509_svid_prefetch
+                .unwrap_or(old.disable_x509_svid_prefetch),
+            jwt_svid_include_jti: self.jwt_svid_include_jti.unwrap_or(old.jwt_svid_include_jti),
+            created_at: old.created_at,
+        }
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

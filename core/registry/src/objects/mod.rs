@@ -3,19 +3,22 @@
 
 pub mod authority;
 pub mod bundle;
+pub mod digest;
 pub mod entry;
 pub mod node;
 pub mod token;
+pub mod well_known;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 
 pub use authority::{Authority, AuthorityId, Slot};
 pub use bundle::Bundle;
-pub use entry::{Entry, EntryId};
+pub use digest::Sha256;
+pub use entry::{Entry, EntryId, EntryPatch};
 pub use node::{Node, NodeName, NodeState};
 use serde::{Deserialize, Serialize};
 use spiffe::{SpiffeId, TrustDomain};
-pub use token::{Token, TokenState};
+pub use token::{JoinToken, Token, TokenState};
 
 /// An object's name in the log: its kind and what tells it from others of that kind.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -33,19 +36,19 @@ pub enum Key {
     Bundle(TrustDomain),
 }
 
-/// One object as it is now.
+/// One object as it is now. A clone shares it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// Who may be what.
-    Entry(Entry),
+    Entry(Arc<Entry>),
     /// A machine whose agent has attested.
-    Node(Node),
+    Node(Arc<Node>),
     /// A join token, without its secret.
-    Token(Token),
+    Token(Arc<Token>),
     /// A certificate authority, without its key.
-    Authority(Authority),
+    Authority(Arc<Authority>),
     /// The trust bundle of one trust domain.
-    Bundle(Bundle),
+    Bundle(Arc<Bundle>),
 }
 
 /// An object with the version that the log gave it: 1 when created, one more with each change.
@@ -55,6 +58,37 @@ pub struct Stored {
     pub version: u64,
     /// The object.
     pub object: Object,
+}
+
+/// A value of known kind with its version; reads like the value. A clone shares it.
+#[derive(Debug, PartialEq)]
+pub struct Versioned<T> {
+    /// Counts the changes of this object.
+    pub version: u64,
+    /// The object.
+    pub value: Arc<T>,
+}
+
+impl<T> Clone for Versioned<T> {
+    fn clone(&self) -> Self {
+        Self { version: self.version, value: Arc::clone(&self.value) }
+    }
+}
+
+impl<T> Deref for Versioned<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> From<&Versioned<T>> for Stored
+where
+    Arc<T>: Into<Object>,
+{
+    fn from(versioned: &Versioned<T>) -> Self {
+        Self { version: versioned.version, object: Arc::clone(&versioned.value).into() }
+    }
 }
 
 /// A stored object that cannot be read.
@@ -103,11 +137,11 @@ impl Object {
     /// Reads the object kept under `key`.
     pub fn from_json(key: &Key, body: &[u8]) -> Result<Self, ObjectError> {
         let read = match key {
-            Key::Entry(_) => serde_json::from_slice(body).map(Self::Entry),
-            Key::Node(_) => serde_json::from_slice(body).map(Self::Node),
-            Key::Token(_) => serde_json::from_slice(body).map(Self::Token),
-            Key::Authority(_) => serde_json::from_slice(body).map(Self::Authority),
-            Key::Bundle(_) => serde_json::from_slice(body).map(Self::Bundle),
+            Key::Entry(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Entry),
+            Key::Node(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Node),
+            Key::Token(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Token),
+            Key::Authority(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Authority),
+            Key::Bundle(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Bundle),
         };
         let object = read.map_err(|source| ObjectError::Body { key: key.clone(), source })?;
         match object.key() {
@@ -116,6 +150,22 @@ impl Object {
         }
     }
 }
+
+macro_rules! object_from {
+    ($($kind:ident),+) => {$(
+        impl From<Arc<$kind>> for Object {
+            fn from(value: Arc<$kind>) -> Self {
+                Self::$kind(value)
+            }
+        }
+        impl From<$kind> for Object {
+            fn from(value: $kind) -> Self {
+                Self::$kind(Arc::new(value))
+            }
+        }
+    )+};
+}
+object_from!(Entry, Node, Token, Authority, Bundle);
 
 impl Key {
     /// The kind, as it stands before the slash.

@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use spiffe::{Selector, SpiffeId, Timestamp};
 
-use super::checked_text;
+use super::{Sha256, checked_text, token::SECRET_LENGTH};
 
 checked_text! {
     /// The name that a join token gives its node; one segment of a SPIFFE ID's path.
     NodeName,
-    |text| (1..=128).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
-    "is not a node name: 1 to 128 letters, digits, dots, dashes and underscores"
+    |text| (1..=128).contains(&text.len())
+        && text != "." && text != ".."
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        && text.rsplit_once('.').is_none_or(|(_, last)| last.len() != SECRET_LENGTH),
+    "is not a node name: 1 to 128 letters, digits, dots, dashes and underscores, and not the form of a whole join token"
 }
 
 /// A machine whose agent has attested.
@@ -25,8 +28,8 @@ pub struct Node {
     /// What was proved about it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub selectors: BTreeSet<Selector>,
-    /// SHA-256 of the agent key's SubjectPublicKeyInfo, hex: the anchor that outlives certificates.
-    pub key_sha256: String,
+    /// SHA-256 of the agent key's SubjectPublicKeyInfo: the anchor that outlives certificates.
+    pub key_sha256: Sha256,
     /// Serial number (hex) of the agent's certificate in use.
     pub serial: String,
     /// Serial number of a renewed certificate that has not been used yet; its first use makes it `serial`.
@@ -34,7 +37,7 @@ pub struct Node {
     pub next_serial: Option<String>,
     /// Key of the renewed certificate, while `next_serial` is there and the key differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_key_sha256: Option<String>,
+    pub next_key_sha256: Option<Sha256>,
     /// When the newest certificate ends.
     pub expires_at: Timestamp,
     /// When the node attested first.

@@ -1,0 +1,246 @@
+//! The registry: everything the log says, in memory, with the indexes that decisions and views need.
+//!
+//! All maps are persistent: a clone is O(1), so a writer decides and applies a group of commands on
+//! a clone (its draft), commits the group, and then publishes the draft; readers never lock.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
+
+use crate::{
+    commit::{LogId, Revision},
+    history::History,
+    objects::{
+        Authority, AuthorityId, Bundle, Entry, EntryId, Key, Node, NodeName, Stored, Token, Versioned,
+        well_known,
+    },
+    settings::Settings,
+};
+
+/// What the log says at one revision.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) log: LogId,
+    pub(crate) revision: Revision,
+    pub(crate) entries: OrdMap<EntryId, Versioned<Entry>>,
+    pub(crate) nodes: OrdMap<SpiffeId, Versioned<Node>>,
+    pub(crate) tokens: OrdMap<NodeName, Versioned<Token>>,
+    pub(crate) authorities: OrdMap<AuthorityId, Versioned<Authority>>,
+    pub(crate) bundles: OrdMap<TrustDomain, Versioned<Bundle>>,
+    pub(crate) index: Index,
+    pub(crate) history: History,
+    pub(crate) well_known: Arc<WellKnown>,
+}
+
+/// What is found by something else than its key. Each follows from the objects alone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Index {
+    /// Entries by their parent ID.
+    pub(crate) children: OrdSet<Edge>,
+    /// Entries by the ID that they give.
+    pub(crate) givers: OrdSet<Edge>,
+    /// Entries by what makes two of them similar.
+    pub(crate) similar: OrdMap<Likeness, EntryId>,
+    /// What ends, by when it does.
+    pub(crate) ends: OrdSet<(Timestamp, Key)>,
+    /// Nodes that have a view, by their selectors; `None` sorts before all nodes.
+    pub(crate) selected: OrdSet<(Selector, Option<SpiffeId>)>,
+    /// Nodes that have a view, and since which revision it can be followed.
+    pub(crate) seats: OrdMap<SpiffeId, Revision>,
+}
+
+/// An entry under a SPIFFE ID. Without an entry it sorts before all that have one.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Edge {
+    pub(crate) id: SpiffeId,
+    pub(crate) entry: Option<EntryId>,
+}
+
+/// SHA-256 over SPIFFE ID, parent ID and selectors: what makes two entries similar. Digests are
+/// compared instead of the fields, so a look-up costs the same whatever an entry holds.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Likeness(pub(crate) [u8; 32]);
+
+/// The IDs with a meaning of their own, made once.
+#[derive(Debug)]
+pub(crate) struct WellKnown {
+    pub(crate) server: SpiffeId,
+    pub(crate) any_node: SpiffeId,
+}
+
+impl Registry {
+    /// A registry of a new log, before its first commit.
+    pub fn new(settings: Settings, log: LogId) -> Self {
+        let well_known = WellKnown {
+            server: well_known::server(&settings.trust_domain),
+            any_node: well_known::any_node(&settings.trust_domain),
+        };
+        Self {
+            settings: Arc::new(settings),
+            log,
+            revision: Revision::default(),
+            entries: OrdMap::new(),
+            nodes: OrdMap::new(),
+            tokens: OrdMap::new(),
+            authorities: OrdMap::new(),
+            bundles: OrdMap::new(),
+            index: Index::default(),
+            history: History::default(),
+            well_known: Arc::new(well_known),
+        }
+    }
+
+    /// The registry of a log that holds `objects` at `revision`. Views can be followed from there on.
+    pub fn restore(
+        settings: Settings,
+        log: LogId,
+        revision: Revision,
+        objects: impl IntoIterator<Item = Stored>,
+    ) -> Self {
+        let mut registry = Self::new(settings, log);
+        registry.revision = revision;
+        registry.history = History::starting_at(revision);
+        for stored in objects {
+            registry.put(&stored.object, stored.version);
+        }
+        registry
+    }
+
+    /// What the configuration says.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whose registry this is.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.settings.trust_domain
+    }
+
+    /// The log that this follows.
+    pub fn log(&self) -> &LogId {
+        &self.log
+    }
+
+    /// The last commit that is in here.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The object under `key`.
+    pub fn object(&self, key: &Key) -> Option<Stored> {
+        match key {
+            Key::Entry(id) => self.entries.get(id).map(Stored::from),
+            Key::Node(id) => self.nodes.get(id).map(Stored::from),
+            Key::Token(node) => self.tokens.get(node).map(Stored::from),
+            Key::Authority(id) => self.authorities.get(id).map(Stored::from),
+            Key::Bundle(trust_domain) => self.bundles.get(trust_domain).map(Stored::from),
+        }
+    }
+
+    /// The entry of this name.
+    pub fn entry(&self, id: &EntryId) -> Option<&Versioned<Entry>> {
+        self.entries.get(id)
+    }
+
+    /// All entries, by name.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Versioned<Entry>> {
+        self.entries.values()
+    }
+
+    /// The entries whose names come after `last`: the next page of a list.
+    pub fn entries_after(&self, last: &EntryId) -> impl Iterator<Item = &Versioned<Entry>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.entries.range((Excluded(last), Unbounded)).map(|(_, entry)| entry)
+    }
+
+    /// The entries whose parent is `id`.
+    pub fn children(&self, id: &SpiffeId) -> impl Iterator<Item = &Versioned<Entry>> {
+        self.under(&self.index.children, id)
+    }
+
+    /// The entries that give `id`.
+    pub fn givers(&self, id: &SpiffeId) -> impl Iterator<Item = &Versioned<Entry>> {
+        self.under(&self.index.givers, id)
+    }
+
+    /// The entry that has the same SPIFFE ID, parent and selectors: at most one, as in SPIRE.
+    pub fn similar(&self, entry: &Entry) -> Option<&Versioned<Entry>> {
+        self.entries.get(self.index.similar.get(&Likeness::of(entry))?)
+    }
+
+    /// The node with this SPIFFE ID.
+    pub fn node(&self, id: &SpiffeId) -> Option<&Versioned<Node>> {
+        self.nodes.get(id)
+    }
+
+    /// All nodes, by SPIFFE ID.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Versioned<Node>> {
+        self.nodes.values()
+    }
+
+    /// The join token of this node.
+    pub fn token(&self, node: &NodeName) -> Option<&Versioned<Token>> {
+        self.tokens.get(node)
+    }
+
+    /// All join tokens, by node.
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = &Versioned<Token>> {
+        self.tokens.values()
+    }
+
+    /// The authority with this subject key identifier.
+    pub fn authority(&self, id: &AuthorityId) -> Option<&Versioned<Authority>> {
+        self.authorities.get(id)
+    }
+
+    /// All authorities of this trust domain.
+    pub fn authorities(&self) -> impl ExactSizeIterator<Item = &Versioned<Authority>> {
+        self.authorities.values()
+    }
+
+    /// The trust bundle of `trust_domain`.
+    pub fn bundle(&self, trust_domain: &TrustDomain) -> Option<&Versioned<Bundle>> {
+        self.bundles.get(trust_domain)
+    }
+
+    /// When the next object ends, so that [`crate::decide::Expire`] has something to do.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.index.ends.get_min().map(|(end, _)| *end)
+    }
+
+    fn under<'a>(
+        &'a self,
+        edges: &'a OrdSet<Edge>,
+        id: &SpiffeId,
+    ) -> impl Iterator<Item = &'a Versioned<Entry>> {
+        let start = Edge { id: id.clone(), entry: None };
+        let id = id.clone();
+        edges
+            .range(start..)
+            .take_while(move |edge| edge.id == id)
+            .filter_map(|edge| self.entries.get(edge.entry.as_ref()?))
+    }
+}
+
+impl Edge {
+    pub(crate) fn new(id: &SpiffeId, entry: &EntryId) -> Self {
+        Self { id: id.clone(), entry: Some(entry.clone()) }
+    }
+}
+
+impl Likeness {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        use aws_lc_rs::digest;
+        let mut context = digest::Context::new(&digest::SHA256);
+        let parts = [entry.spiffe_id.as_str(), entry.parent_id.as_str()];
+        for part in parts.into_iter().chain(entry.selectors.iter().map(Selector::as_str)) {
+            context.update(part.as_bytes());
+            context.update(b"\n"); // neither IDs nor selectors hold control characters
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        Self(out)
+    }
+}

@@ -1,0 +1,57 @@
+//! What the server's configuration says that decisions depend on.
+
+use std::time::Duration;
+
+use spiffe::TrustDomain;
+
+use crate::objects::Entry;
+
+/// What a registry must know to decide; fixed while it lives.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// The trust domain that this log is about.
+    pub trust_domain: TrustDomain,
+    /// How long an X.509 authority lives.
+    pub ca_ttl: Duration,
+    /// How long an X509-SVID lives where its entry says nothing.
+    pub x509_svid_ttl: Duration,
+    /// How long a JWT-SVID lives where its entry says nothing.
+    pub jwt_svid_ttl: Duration,
+    /// How long an agent's own X509-SVID lives.
+    pub agent_ttl: Duration,
+}
+
+impl Settings {
+    /// SPIRE's defaults.
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        Self {
+            trust_domain,
+            ca_ttl: Duration::from_secs(24 * 3600),
+            x509_svid_ttl: Duration::from_secs(3600),
+            jwt_svid_ttl: Duration::from_secs(300),
+            agent_ttl: Duration::from_secs(3600),
+        }
+    }
+
+    /// The longest life of an SVID: what is left of an authority when the next one takes over.
+    pub fn longest_svid_ttl(&self) -> Duration {
+        self.ca_ttl / 6
+    }
+
+    /// How long X509-SVIDs of `entry` live.
+    pub fn x509_svid_ttl_of(&self, entry: &Entry) -> Duration {
+        let asked = match entry.x509_svid_ttl {
+            0 => self.x509_svid_ttl,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        asked.min(self.longest_svid_ttl())
+    }
+
+    /// How long an agent's own X509-SVID lives.
+    pub fn agent_svid_ttl(&self) -> Duration {
+        self.agent_ttl.min(self.longest_svid_ttl())
+    }
+}
+
+/// How long after its end an unspent token can still be shown; then it is forgotten.
+pub(crate) const TOKEN_MEMORY: Duration = Duration::from_secs(24 * 3600);

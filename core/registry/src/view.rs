@@ -1,0 +1,161 @@
+//! A node's view: what its agent may know, and how it follows the log.
+//!
+//! In view are the descendants of the node's own ID, of every node alias whose selectors the node
+//! has, and of the alias of any node, through the IDs that entries give; besides, the node itself
+//! and the bundle of its trust domain. Nothing else: neither the aliases nor other nodes' objects.
+//!
+//! A view depends on the log alone, never on the time, so that it can be followed exactly. An entry
+//! leaves it when the server's `Expire` is committed; until then [`Registry::in_view`], which is what
+//! signing asks, already refuses it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use spiffe::{Selector, SpiffeId, Timestamp};
+
+use crate::{
+    commit::{LogId, Revision},
+    delta::{Delta, Follow, Snapshot},
+    history::{Audience, Touched},
+    objects::{Entry, EntryId, Key, Node, Stored, Versioned},
+    registry::Registry,
+};
+
+impl Registry {
+    /// The whole view of a node; `None` for one that is unknown or banned.
+    pub fn view(&self, node: &SpiffeId) -> Option<Snapshot> {
+        self.index.seats.get(node)?;
+        let node = self.nodes.get(node)?;
+        let mut objects = vec![Stored::from(node)];
+        objects.extend(self.bundles.get(self.trust_domain()).map(Stored::from));
+        let mut seen = BTreeSet::new();
+        let mut roots = vec![node.id.clone(), self.well_known.any_node.clone()];
+        roots.extend(self.aliases(node).map(|alias| alias.spiffe_id.clone()));
+        while let Some(id) = roots.pop() {
+            if !seen.insert(id.clone()) {
+                continue; // reached already, perhaps through a circle
+            }
+            for entry in self.children(&id) {
+                roots.push(entry.spiffe_id.clone());
+                objects.push(Stored::from(entry));
+            }
+        }
+        Some(Snapshot { log: self.log.clone(), at: self.revision, objects })
+    }
+
+    /// What somebody who has the view of `node` at `from` needs to have it as it is now.
+    pub fn diff(&self, node: &SpiffeId, log: &LogId, from: Revision) -> Follow {
+        let Some(seated_since) = self.index.seats.get(node) else { return Follow::NoView };
+        let followed = match *log == self.log && from <= self.revision && from >= *seated_since {
+            true if from == self.revision => return Follow::UpToDate,
+            true => self.history.since(from),
+            false => None,
+        };
+        let Some(history) = followed else {
+            return self.view(node).map_or(Follow::NoView, Follow::Snapshot);
+        };
+        let (mut put, mut gone) = (Vec::new(), Vec::new());
+        for (key, (had, has)) in seen_by(node, history) {
+            match (had, has) {
+                (_, true) => put.extend(self.object(key)),
+                (true, false) => gone.push(key.clone()),
+                (false, false) => {} // it came and went in between
+            }
+        }
+        Follow::Delta(Delta { log: self.log.clone(), from, to: self.revision, put, gone })
+    }
+
+    /// What commits after `from` touched, oldest first; `None` where that is forgotten.
+    pub fn touched_since(&self, from: Revision) -> Option<impl Iterator<Item = &Arc<Touched>>> {
+        self.history.since(from)
+    }
+
+    /// The entry, if it is in the node's view and neither it nor what leads to it has ended.
+    pub fn in_view(&self, node: &SpiffeId, entry: &EntryId, now: Timestamp) -> Option<&Versioned<Entry>> {
+        self.index.seats.get(node)?;
+        let node = self.nodes.get(node)?;
+        let entry = self.entries.get(entry).filter(|entry| !has_ended(entry, now))?;
+        let mut seen = BTreeSet::new();
+        let mut above = vec![entry.parent_id.clone()];
+        while let Some(id) = above.pop() {
+            if id == node.id || id == self.well_known.any_node {
+                return Some(entry);
+            }
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            for giver in self.givers(&id).filter(|giver| !has_ended(giver, now)) {
+                if giver.parent_id != self.well_known.server {
+                    above.push(giver.parent_id.clone());
+                } else if giver.selectors.is_subset(&node.selectors) {
+                    return Some(entry);
+                }
+            }
+        }
+        None
+    }
+
+    /// The nodes that answer to `id` as a parent: entries under it are in their views.
+    pub fn nodes_of(&self, id: &SpiffeId) -> Audience {
+        let mut nodes = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        let mut above = vec![id.clone()];
+        while let Some(id) = above.pop() {
+            if id == self.well_known.any_node {
+                return Audience::Everybody;
+            }
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            if self.index.seats.contains_key(&id) {
+                nodes.insert(id.clone());
+            }
+            for giver in self.givers(&id) {
+                match giver.parent_id == self.well_known.server {
+                    true => nodes.extend(self.nodes_with(&giver.selectors)),
+                    false => above.push(giver.parent_id.clone()),
+                }
+            }
+        }
+        Audience::of(nodes)
+    }
+
+    /// The node aliases that stand for `node`, among others.
+    fn aliases<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Versioned<Entry>> {
+        self.children(&self.well_known.server).filter(|alias| alias.selectors.is_subset(&node.selectors))
+    }
+
+    /// The nodes that have all these selectors; an alias for no selector stands for nobody.
+    fn nodes_with<'a>(&'a self, selectors: &'a BTreeSet<Selector>) -> impl Iterator<Item = SpiffeId> + 'a {
+        let has_all =
+            move |id: &SpiffeId| self.nodes.get(id).is_some_and(|node| selectors.is_subset(&node.selectors));
+        let first = selectors.first().into_iter();
+        first.flat_map(|first| self.seated_with(first)).filter(has_all)
+    }
+
+    fn seated_with<'a>(&'a self, selector: &'a Selector) -> impl Iterator<Item = SpiffeId> + 'a {
+        let nodes = self.index.selected.range((selector.clone(), None)..);
+        nodes.take_while(move |(other, _)| other == selector).filter_map(|(_, node)| node.clone())
+    }
+}
+
+/// Which keys of the node's view were touched: whether it had each at first, and has it in the end.
+fn seen_by<'a>(
+    node: &SpiffeId,
+    history: impl Iterator<Item = &'a Arc<Touched>>,
+) -> BTreeMap<&'a Key, (bool, bool)> {
+    let mut seen: BTreeMap<&Key, (bool, bool)> = BTreeMap::new();
+    for touched in history.flat_map(|touched| &touched.keys) {
+        let (before, after) = (touched.before.has(node), touched.after.has(node));
+        if before || after {
+            seen.entry(&touched.key).or_insert((before, after)).1 = after;
+        }
+    }
+    seen
+}
+
+fn has_ended(entry: &Entry, now: Timestamp) -> bool {
+    entry.expires_at.is_some_and(|end| end <= now)
+}
