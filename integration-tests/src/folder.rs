@@ -13,9 +13,15 @@ impl Folder {
     #[must_use]
     pub fn new() -> Self {
         // Other users' processes must reach the public sockets in it; Writ protects the rest by itself.
+        Self::within(Path::new("/tmp"))
+    }
+
+    /// A fresh one inside another folder, such as a tmpfs.
+    #[must_use]
+    pub fn within(parent: &Path) -> Self {
         let open = Permissions::from_mode(0o755);
-        let folder = tempfile::Builder::new().prefix("writ-").permissions(open).tempdir_in("/tmp");
-        Self(folder.expect("the machine has a writable /tmp"))
+        let folder = tempfile::Builder::new().prefix("writ-").permissions(open).tempdir_in(parent);
+        Self(folder.unwrap_or_else(|error| panic!("cannot write in {}: {error}", parent.display())))
     }
 
     /// Where it is.

@@ -5,9 +5,11 @@
 //! harness panics with a sentence where something did not happen in time, and shows the logs of what
 //! it started. It knows Writ only from outside: the binary, the sockets, the published protocols.
 
+pub mod admin;
 mod folder;
 pub mod needs;
 pub mod node;
+pub mod raw;
 mod running;
 pub mod tls;
 pub mod workload;
@@ -15,4 +17,4 @@ mod writ;
 
 pub use folder::Folder;
 pub use running::{Running, eventually};
-pub use writ::{Answer, Ready, Writ, writ_binary, writ_command};
+pub use writ::{Answer, Ready, Writ, example, test_workload, writ_binary, writ_command};

@@ -7,7 +7,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -22,6 +22,13 @@ pub fn root() -> bool {
 pub fn program(name: &str, package: &str) -> bool {
     let found = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     have(found.is_ok(), &format!("apt-get install {package}"))
+}
+
+/// True where a folder is in memory and can be written.
+#[must_use]
+pub fn memory_folder(path: &Path) -> bool {
+    let kind = nix::sys::statfs::statfs(path).map(|about| about.filesystem_type());
+    have(kind == Ok(nix::sys::statfs::TMPFS_MAGIC), &format!("mount a tmpfs on {}", path.display()))
 }
 
 /// The path of a Go program that `cargo xtask test` built.

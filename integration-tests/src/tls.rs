@@ -1,5 +1,6 @@
 //! TLS to a server with whatever certificate a story likes, and without asking who the server is.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
@@ -8,6 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
@@ -24,6 +26,21 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// What `writ fetch x509 --write` left in a folder: the files that hold a chain and a key.
+    #[must_use]
+    pub fn read(folder: &Path) -> Option<Self> {
+        let (mut chain, mut key) = (Vec::new(), None);
+        for entry in std::fs::read_dir(folder).ok()?.flatten() {
+            let text = std::fs::read(entry.path()).ok()?;
+            if let Ok(found) = PrivateKeyDer::from_pem_slice(&text) {
+                key = Some(found.secret_der().to_vec());
+            } else if chain.is_empty() && entry.file_name().to_string_lossy().contains("svid") {
+                chain = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().ok()?;
+            }
+        }
+        (!chain.is_empty()).then_some(Self { chain, key: key? })
+    }
+
     /// One that a certificate authority of our own, which nobody trusts, vouches for.
     #[must_use]
     pub fn foreign(spiffe_id: &str) -> Self {

@@ -25,6 +25,18 @@ pub fn writ_binary() -> PathBuf {
     path
 }
 
+/// The program of `src/bin/test_workload.rs`.
+#[must_use]
+pub fn test_workload() -> PathBuf {
+    built("debug").join("test-workload")
+}
+
+/// A program of the folder `examples`.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    built("debug").join(name)
+}
+
 /// `writ`, with nothing of the environment that would name another one.
 #[must_use]
 pub fn writ_command() -> Command {
@@ -139,6 +151,18 @@ impl Writ {
     pub fn up_at(folder: Folder, data: PathBuf, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
         let (up, ready) = start(&mut writ_command(), &folder, &data, &arguments);
+        Self { ready, up, arguments, data, folder }
+    }
+
+    /// Up in a fresh directory and in a network namespace of its own.
+    #[must_use]
+    pub fn up_in_namespace(namespace: &str, arguments: &[&str]) -> Self {
+        let folder = Folder::new();
+        let data = folder.join("d");
+        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(writ_binary());
+        let (up, ready) = start(&mut command, &folder, &data, &arguments);
         Self { ready, up, arguments, data, folder }
     }
 

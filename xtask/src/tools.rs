@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::report::Missing;
 
@@ -28,7 +28,7 @@ pub(crate) fn wheel(program: &str) -> PathBuf {
     target().join("tools/bin").join(program)
 }
 
-/// The Go programs that act as workloads, clients and load.
+/// A Go program that acts as workload, client or load, such as `go/load`.
 pub(crate) fn go_client(program: &str) -> PathBuf {
     target().join("clients").join(program)
 }
@@ -102,12 +102,11 @@ pub(crate) fn build_go_clients(missing: &mut Vec<Missing>) -> Result<()> {
     }
     for folder in ["integration-tests/clients/go", "examples/mtls-go"] {
         let source = root().join(folder);
-        if !source.join("go.mod").exists() {
-            bail!("{folder} has no go.mod");
-        }
-        std::fs::create_dir_all(go_client(""))?;
+        let programs = go_client(source.file_name().and_then(OsStr::to_str).unwrap_or_default());
+        std::fs::create_dir_all(&programs)
+            .with_context(|| format!("cannot make the folder {}", programs.display()))?;
         run(go("vet").current_dir(&source).arg("./..."))?;
-        run(go("build").current_dir(&source).arg("-o").arg(go_client("")).arg("./..."))?;
+        run(go("build").current_dir(&source).arg("-o").arg(&programs).arg("./..."))?;
     }
     Ok(())
 }

@@ -3,13 +3,15 @@
 //!
 //! `fetch SOCKET`, `watch SOCKET`: the usual. `speak`: the same over the connection that is its
 //! standard input. `lend SOCKET PROGRAM`: connects, then becomes PROGRAM with the connection as
-//! standard input. `leave SOCKET`: connects, hands the connection to a child and is gone. `open
-//! SOCKET N`: holds N streams open. Each prints JSON lines.
+//! standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
+//! connection. `leave SOCKET`: connects, hands the connection to a child and is gone. `open SOCKET N`:
+//! holds N streams open. Each prints JSON lines.
 #![expect(clippy::print_stdout, reason = "its product is what it prints")]
 
 use std::env;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -35,17 +37,18 @@ async fn main() -> io::Result<()> {
         }
         ["lend", socket, program] => {
             let stream = UnixStream::connect(socket)?;
-            Err(Command::new(program)
-                .arg("speak")
-                .stdin(Stdio::from(std::os::fd::OwnedFd::from(stream)))
-                .exec())
+            Err(Command::new(program).arg("speak").stdin(Stdio::from(OwnedFd::from(stream))).exec())
         }
+        ["turn", socket, program] => turn(Path::new(socket), program).await,
+        ["drain"] => drain(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?)),
         ["leave", socket] => {
-            let stream = std::os::fd::OwnedFd::from(UnixStream::connect(socket)?);
+            let stream = OwnedFd::from(UnixStream::connect(socket)?);
             Command::new(env::current_exe()?).arg("speak").stdin(Stdio::from(stream)).spawn().map(drop)
         }
         ["open", socket, count] => open(Path::new(socket), count.parse().map_err(io::Error::other)?).await,
-        _ => Err(io::Error::other("fetch|watch|speak|lend|leave|open, see the head of its source")),
+        _ => {
+            Err(io::Error::other("fetch|watch|speak|lend|turn|drain|leave|open, see the head of its source"))
+        }
     }
 }
 
@@ -65,6 +68,29 @@ async fn watch(mut workload: Workload) -> io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Is served once, and becomes another program while its stream is open.
+async fn turn(socket: &Path, program: &str) -> io::Result<()> {
+    let stream = UnixStream::connect(socket)?;
+    let kept = stream.try_clone()?;
+    let mut served = match Workload::over_std(stream).await.watch().await {
+        Ok(served) => served,
+        Err(status) => return Err(io::Error::other(status)),
+    };
+    say(&served.next().await);
+    Err(Command::new(program).arg("drain").stdin(Stdio::from(OwnedFd::from(kept))).exec())
+}
+
+/// Reads what still comes over a connection, and says how much, what and that it ended.
+fn drain(mut stream: UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    println!("{}", json!({ "turned": true }));
+    let mut bytes = Vec::new();
+    let closed = stream.read_to_end(&mut bytes).is_ok();
+    let svid = bytes.windows(9).any(|window| window == b"spiffe://");
+    println!("{}", json!({ "closed": closed, "svid": svid }));
+    Ok(())
 }
 
 /// Opens streams on connections of a hundred each, and holds them until its input ends.

@@ -1,1 +1,35 @@
-//! One story a file.
+//! What Writ promises, told on real binaries, sockets and processes: one story a file.
+
+mod bad_bytes;
+mod certificates;
+mod corruption;
+mod deletion;
+mod demo;
+mod documents;
+mod examples;
+mod exhaustion;
+mod files;
+mod flood;
+mod full_disk;
+mod go_spiffe;
+mod headers;
+mod kill_nine;
+mod network;
+mod peers;
+mod propagation;
+mod refusal;
+mod rust_spiffe;
+mod selectors;
+mod server_down;
+mod tokens;
+mod up_twice;
+
+use std::time::Duration;
+
+/// How long an event may take on a loaded machine before a story gives up.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The selector of whoever runs the tests.
+fn own_uid() -> String {
+    format!("unix:uid:{}", nix::unistd::geteuid())
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// What "clients" in the table's last row means.
+/// What "clients" means in the table's last rows.
 const CLIENTS: [&str; 2] = ["server-api", "workload-api"];
 
 /// Which rooms each room may use.
@@ -73,9 +73,16 @@ impl Uses {
     fn parse(cell: &str) -> Self {
         match cell {
             "everything" => Self::Everything,
-            "the binary, clients" => Self::These(CLIENTS.map(String::from).into()),
-            "–" => Self::These(BTreeSet::new()),
-            list => Self::These(list.split(',').map(room).collect()),
+            list => Self::These(list.split(',').flat_map(Self::meant).collect()),
+        }
+    }
+
+    /// The rooms that one word of a list means; the binary is run, not linked.
+    fn meant(word: &str) -> Vec<String> {
+        match word.trim() {
+            "–" | "the binary" => Vec::new(),
+            "clients" => CLIENTS.map(String::from).into(),
+            name => vec![room(name)],
         }
     }
 }

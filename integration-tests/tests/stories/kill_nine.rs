@@ -1,0 +1,187 @@
+//! Kill -9 of server and agent at random points under load.
+//!
+//! Fifty cycles here; `cargo xtask kill-test --cycles 10000` for more. `WRIT_KILL_SEED` repeats the
+//! points of an earlier run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use integration_tests::admin::Admin;
+use integration_tests::workload::Workload;
+use integration_tests::{Writ, eventually};
+use registry::objects::Key;
+use registry::{Change, Commit, Revision};
+use store::{Log as _, MacKey, Sqlite};
+
+use crate::own_uid;
+
+const WRITERS: u64 = 4;
+
+/// How long both may take to serve again on a loaded machine.
+const BACK: Duration = Duration::from_secs(30);
+
+/// What one writer heard from the server, in the order in which it heard it.
+#[derive(Debug, Default)]
+struct Heard {
+    created: Vec<String>,
+    deleted: BTreeSet<String>,
+    /// Asked to be deleted, without an answer.
+    open: BTreeSet<String>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_no_revision_is_skipped_or_reused() {
+    let cycles: u64 = env::var("WRIT_KILL_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+    let mut random = Random::new();
+    let writ = Writ::up();
+    writ.entry("/steady", &[&own_uid()]);
+    let over = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> =
+        (0..WRITERS).map(|number| tokio::spawn(write(number, &writ, Arc::clone(&over)))).collect();
+
+    for cycle in 0..cycles {
+        tokio::time::sleep(Duration::from_micros(random.below(150_000))).await;
+        let roles: &[&str] = match random.below(4) {
+            0 => &["agent"],
+            1 => &["agent", "server"],
+            _ => &["server"],
+        };
+        for role in roles {
+            let victim = writ.kill(role);
+            eventually(&format!("cycle {cycle}: another {role}"), BACK, || {
+                (writ.role(role) != victim).then_some(())
+            });
+        }
+        both_serve(&writ, cycle).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut heard = Vec::new();
+    for writer in writers {
+        heard.push(writer.await.expect("no writer panics"));
+    }
+
+    let there: BTreeSet<_> =
+        Admin::at(&writ.server_socket()).list().await.expect("it answers").into_iter().collect();
+    for one in &heard {
+        assert!(one.created.len() > 10, "a writer wrote only {} entries: that is no load", one.created.len());
+        for entry in &one.created {
+            if one.deleted.contains(entry) {
+                assert!(!there.contains(entry), "{entry} was deleted and is there again");
+            } else if !one.open.contains(entry) {
+                assert!(there.contains(entry), "{entry} was acknowledged and is lost");
+            }
+        }
+    }
+    let (_folder, data) = writ.down();
+    the_log_agrees(&data, &heard);
+}
+
+/// Creates and deletes, one after the other, and keeps what was acknowledged.
+async fn write(number: u64, writ: &Writ, over: Arc<AtomicBool>) -> Heard {
+    let (mut admin, parent) = (Admin::at(&writ.server_socket()), writ.node_id());
+    let mut heard = Heard::default();
+    for round in 0u64.. {
+        if over.load(Ordering::Relaxed) {
+            break;
+        }
+        let id = writ.id(&format!("/load/{number}/{round}"));
+        match admin.create(&id, &parent, &format!("unix:uid:{}", 5000 + number)).await {
+            Ok(entry) => heard.created.push(entry),
+            Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+        // A hundred stay, so that views and lists stay small in a long run.
+        if heard.created.len() > 100 && round % 2 == 0 {
+            let oldest = heard.created[heard.deleted.len() + heard.open.len()].clone();
+            match admin.delete(&oldest).await {
+                Ok(()) => heard.deleted.insert(oldest),
+                Err(_) => heard.open.insert(oldest),
+            };
+        }
+    }
+    heard
+}
+
+async fn both_serve(writ: &Writ, cycle: u64) {
+    let serve = async {
+        while Admin::at(&writ.server_socket()).list().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let socket = writ.workload_socket();
+        loop {
+            if tokio::net::UnixStream::connect(&socket).await.is_ok()
+                && let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), ask(&socket)).await
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BACK, serve)
+        .await
+        .unwrap_or_else(|_| panic!("cycle {cycle}: no service\n{}", writ.log()));
+}
+
+async fn ask(socket: &Path) -> Result<(), tonic::Status> {
+    let stream = tokio::net::UnixStream::connect(socket)
+        .await
+        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let stream = stream.into_std().map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    Workload::over_std(stream).await.fetch().await.map(drop)
+}
+
+/// Reads the log as it lies on disk: revisions 1, 2, 3… and in them what was acknowledged, in order.
+fn the_log_agrees(data: &Path, heard: &[Heard]) {
+    let folder = data.join("state/server");
+    let key = fs::read(folder.join("mac.key")).expect("the key lies beside the log");
+    let key = MacKey::new(key.try_into().expect("it has 32 bytes"));
+    let mut log = Sqlite::open(&folder.join("log.db"), key).expect("the log is whole");
+    let commits = log.tail(Revision(0)).expect("all of it is there");
+    for (place, commit) in commits.iter().enumerate() {
+        assert_eq!(commit.revision, Revision(place as u64 + 1), "a revision is skipped or reused");
+    }
+    let born = births(&commits);
+    for one in heard {
+        let revisions: Vec<_> = one.created.iter().map(|entry| born.get(entry).copied()).collect();
+        assert!(revisions.iter().all(Option::is_some), "an acknowledged entry has no event");
+        assert!(revisions.is_sorted_by(|a, b| a <= b), "a later answer has an earlier revision");
+    }
+}
+
+/// In which revision each entry first appears.
+fn births(commits: &[Commit]) -> BTreeMap<String, Revision> {
+    let mut born = BTreeMap::new();
+    for commit in commits {
+        for change in &commit.changes {
+            if let (Change::Put { version: 1, .. }, Key::Entry(id)) = (change, change.key()) {
+                let again = born.insert(id.to_string(), commit.revision);
+                assert!(again.is_none(), "an entry is created twice");
+            }
+        }
+    }
+    born
+}
+
+/// Marsaglia's xorshift: enough to choose points in time, and repeatable.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let seed = env::var("WRIT_KILL_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = seed.unwrap_or(now.as_nanos() as u64) | 1;
+        println!("WRIT_KILL_SEED={seed} repeats this run");
+        Self(seed)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}

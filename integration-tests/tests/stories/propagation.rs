@@ -1,0 +1,38 @@
+//! How soon a change reaches an open stream. `cargo xtask bench` measures a release build; here a
+//! debug build must not be slower than what the product promises.
+
+use std::time::{Duration, Instant};
+
+use integration_tests::Writ;
+use integration_tests::admin::Admin;
+use integration_tests::workload::{Workload, ids};
+
+use crate::{SOON, own_uid};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_created_and_a_deleted_entry_reach_an_open_stream_in_milliseconds() {
+    let writ = Writ::up();
+    writ.entry("/held", &[&own_uid()]);
+    let mut admin = Admin::at(&writ.server_socket());
+    let mut stream = Workload::connect(&writ.workload_socket()).await.watch().await.expect("it opens");
+    stream.until("the held identity", SOON, |svids| svids.len() == 1).await;
+
+    let (mut created, mut deleted) = (Vec::new(), Vec::new());
+    for round in 0..100 {
+        let id = writ.id(&format!("/round/{round}"));
+        let begun = Instant::now();
+        let entry = admin.create(&id, &writ.node_id(), &own_uid()).await.expect("it is accepted");
+        stream.until("the new identity", SOON, |svids| ids(svids).contains(&id)).await;
+        created.push(begun.elapsed());
+        let begun = Instant::now();
+        admin.delete(&entry).await.expect("it is there");
+        stream.until("its end", SOON, |svids| !ids(svids).contains(&id)).await;
+        deleted.push(begun.elapsed());
+    }
+    for (what, mut took) in [("created", created), ("deleted", deleted)] {
+        took.sort();
+        let (median, worst) = (took[50], took[98]);
+        assert!(median <= Duration::from_millis(10), "{what}: the median is {median:?}");
+        assert!(worst <= Duration::from_millis(100), "{what}: 99 of 100 take up to {worst:?}");
+    }
+}
