@@ -1,120 +1,73 @@
-//! What can go wrong with a log, said to the operator.
+//! What can go wrong with a log.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use registry::Revision;
 
-/// Why a log could not do what it was asked.
+/// Why the log did not do it. Unless it is said otherwise, nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file cannot be opened or made.
-    #[error("cannot open the log {}: {reason}", path.display())]
-    Open {
-        /// The file.
+    /// Somebody else has the file open.
+    #[error("{} is in use by another process; stop that server, or give this one another state directory", path.display())]
+    InUse {
+        /// The database.
         path: PathBuf,
-        /// What the system says.
-        reason: String,
     },
-    /// Another process has it.
-    #[error("another server has the log {} open; stop that one first", .0.display())]
-    InUse(PathBuf),
-    /// The file is something else.
-    #[error("{} is not a log of Writ; name another state directory", .0.display())]
-    NotALog(PathBuf),
-    /// A newer Writ made it.
-    #[error("the log {} has format {found} and this Writ knows {known}; run a newer Writ", path.display())]
-    TooNew {
-        /// The file.
+    /// The file is not one of ours.
+    #[error("{} is not a Writ log; move it away, or name another state directory", path.display())]
+    Foreign {
+        /// The database.
         path: PathBuf,
-        /// Its format.
-        found: u32,
-        /// The newest format that is understood here.
-        known: u32,
     },
-    /// Others could read or change the file.
-    #[error("{} can be read or changed by others (mode {mode:o}); run: chmod 600 {}", path.display(), path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
+    /// A newer version of Writ wrote it.
+    #[error(
+        "the log has format {found}, and this version of writ knows formats up to {known}; run the newer writ"
+    )]
+    Newer {
+        /// The format in the file.
+        found: i64,
+        /// The newest one known here.
+        known: i64,
     },
-    /// Something in it is not what Writ wrote, or was written under another key.
-    #[error("{row} was changed outside of Writ ({reason}); stop the server and run: writ backup restore")]
-    Damaged {
-        /// Where.
-        row: Row,
-        /// How it shows.
-        reason: String,
+    /// What is on disk is not what was written. Nothing of it is served.
+    #[error("the log was altered outside of writ: {what}; stop here and run: writ backup restore")]
+    Tampered {
+        /// Which row or sum does not hold.
+        what: String,
     },
-    /// The disk is full; nothing of the group is there.
-    #[error("the disk is full, so nothing was written; free some space and try again")]
+    /// No space is left; nothing was acknowledged, and it goes on once there is space.
+    #[error("no space is left for the log; free some on its file system")]
     Full,
-    /// A write failed and nobody knows what is on disk.
-    #[error("the log stopped because a write failed ({0}); see to the disk and start the server again")]
-    Fenced(String),
-    /// A commit does not follow the last one.
-    #[error("revision {got} does not follow {at}", at = .at.0, got = .got.0)]
+    /// Earlier the disk failed in a way that leaves open what reached it.
+    #[error(
+        "the log stopped after a disk error, because what reached the disk is unknown; restart the server"
+    )]
+    Fenced,
+    /// The commits do not follow what is there.
+    #[error("the log is at revision {at}, so revision {got} does not follow", at = .at.0, got = .got.0)]
     Gap {
-        /// The last revision.
+        /// The last revision in the log.
         at: Revision,
         /// What came.
         got: Revision,
     },
-    /// An object's version does not follow the one that is there.
-    #[error("{key} is at version {at}, so version {got} does not follow")]
-    Version {
-        /// The object's key.
-        key: String,
-        /// The version that is there; 0 for none.
-        at: u64,
-        /// The version that came; 0 for a deletion.
-        got: u64,
-    },
-    /// Events that old are forgotten.
-    #[error("commits up to {floor} were compacted, so nothing can be repeated from {from}", floor = .floor.0, from = .from.0)]
+    /// The commits asked for are no longer kept.
+    #[error("events up to revision {upto} are compacted", upto = .upto.0)]
     Compacted {
-        /// Where it was asked to begin.
-        from: Revision,
-        /// Where it can.
-        floor: Revision,
+        /// The last one that is forgotten.
+        upto: Revision,
     },
-    /// The copy could not be written; the log itself is well.
-    #[error("cannot write the backup {}: {reason}", path.display())]
-    Backup {
-        /// The copy.
+    /// The database failed in another way.
+    #[error("the log's database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The file system failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// On what.
         path: PathBuf,
         /// What the system says.
-        reason: String,
+        source: std::io::Error,
     },
-}
-
-/// A place in a log.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Row {
-    /// The file as such.
-    File,
-    /// What the log says of itself, by name.
-    Meta(String),
-    /// An object, by key.
-    Object(String),
-    /// All objects together: one is missing, one too many, or an old one was put back.
-    Objects,
-    /// An event, by revision.
-    Event(u64),
-    /// An audit leaf, by revision.
-    Leaf(u64),
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File => f.write_str("the log's file"),
-            Self::Meta(name) => write!(f, "the log's {name:?}"),
-            Self::Object(key) => write!(f, "object {key:?}"),
-            Self::Objects => f.write_str("the set of objects"),
-            Self::Event(revision) => write!(f, "event {revision}"),
-            Self::Leaf(revision) => write!(f, "audit leaf {revision}"),
-        }
-    }
 }

@@ -1,11 +1,62 @@
-//! The log on disk. It knows no nouns: objects are keys and bodies to it, records are bytes.
+//! The log on disk. It knows no nouns: an object is a key, a version and a body.
 //!
-//! Five verbs: [`Log::load`] gives the objects as they are, [`Log::commit`] makes a group of commits
-//! durable together, [`Log::tail`] repeats commits, [`Log::compact`] forgets old events,
-//! [`Log::backup`] copies. What a commit means, and whether it may be, is decided in `registry`.
+//! Every implementation of [`Log`] keeps the same promises, and one contract suite checks them all.
+//! Lists, filters and pages come from the registry in memory, never from here.
 
 mod error;
-mod log;
+pub mod memory;
+pub mod seal;
+pub mod sqlite;
 
-pub use error::{Row, StoreError};
-pub use log::{Loaded, Log};
+use std::path::Path;
+
+pub use error::StoreError;
+pub use memory::Memory;
+use registry::{Commit, LogId, Revision, Stored};
+pub use seal::MacKey;
+pub use sqlite::Sqlite;
+
+/// A durable log of commits and the objects that they add up to.
+pub trait Log: Send {
+    /// Which log this is.
+    fn id(&self) -> &LogId;
+
+    /// Everything as of the last commit, after all of it has been checked.
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Makes these commits durable, all or none of them. They must follow what is there without a gap.
+    ///
+    /// After an error that leaves open what reached the disk, the log is fenced: it refuses everything
+    /// from then on, and whoever holds it must open it anew and look.
+    fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError>;
+
+    /// The commits after `after`, in order. [`StoreError::Compacted`] where some of them are forgotten.
+    fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError>;
+
+    /// Forgets the events up to and with `upto`. Objects and audit leaves stay.
+    fn compact(&mut self, upto: Revision) -> Result<(), StoreError>;
+
+    /// Writes a consistent copy to `to`, which must not exist, while the log is in use.
+    fn backup(&mut self, to: &Path) -> Result<(), StoreError>;
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The last commit's revision; 0 in a new log.
+    pub revision: Revision,
+    /// Every live object.
+    pub objects: Vec<Stored>,
+}
+
+/// Checks that `group` follows `at` without a gap.
+fn follows(at: Revision, group: &[Commit]) -> Result<(), StoreError> {
+    let mut last = at;
+    for commit in group {
+        if commit.revision != last.next() {
+            return Err(StoreError::Gap { at: last, got: commit.revision });
+        }
+        last = commit.revision;
+    }
+    Ok(())
+}
