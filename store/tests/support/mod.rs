@@ -8,7 +8,7 @@ use spiffe::Timestamp;
 
 /// A token of the node `name`, told apart by `mark`.
 pub(crate) fn token(name: &str, mark: u64) -> Object {
-    Object::Token(Token {
+    Object::from(Token {
         node: name.parse().unwrap(),
         secret_sha256: format!("{mark:064x}").parse().unwrap(),
         expires_at: Timestamp::from_unix_seconds(2_000_000_000),
