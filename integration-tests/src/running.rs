@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Opti
 pub struct Running {
     child: Child,
     name: String,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
     log: PathBuf,
 }
 
@@ -54,13 +55,13 @@ impl Running {
                 }
             }
         });
-        Self { child, name: name.into(), lines, log }
+        Self { child, name: name.into(), lines: Mutex::new(lines), log }
     }
 
     /// The next line that it prints; panics if it ends or stays silent.
     #[track_caller]
     pub fn line(&self, limit: Duration) -> String {
-        match self.lines.recv_timeout(limit) {
+        match self.next_line(limit) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
                 panic!("{} said nothing for {limit:?}\n{}", self.name, self.log())
@@ -79,7 +80,7 @@ impl Running {
     ) -> serde_json::Value {
         let end = Instant::now() + limit;
         let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self.next_line(end.saturating_duration_since(Instant::now())) {
             match serde_json::from_str(&line) {
                 Ok(value) if wanted(&value) => return value,
                 _ => seen.push(line),
@@ -91,6 +92,10 @@ impl Running {
             seen.join("\n"),
             self.log()
         )
+    }
+
+    fn next_line(&self, limit: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines.lock().expect("nobody panics with it").recv_timeout(limit)
     }
 
     /// Its process ID.

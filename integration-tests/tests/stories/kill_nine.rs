@@ -38,11 +38,12 @@ struct Heard {
 async fn nothing_acknowledged_is_lost_and_no_revision_is_skipped_or_reused() {
     let cycles: u64 = env::var("WRIT_KILL_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
     let mut random = Random::new();
-    let writ = Writ::up();
+    let writ = Arc::new(Writ::up());
     writ.entry("/steady", &[&own_uid()]);
     let over = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> =
-        (0..WRITERS).map(|number| tokio::spawn(write(number, &writ, Arc::clone(&over)))).collect();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| tokio::spawn(write(number, Arc::clone(&writ), Arc::clone(&over))))
+        .collect();
 
     for cycle in 0..cycles {
         tokio::time::sleep(Duration::from_micros(random.below(150_000))).await;
@@ -77,12 +78,13 @@ async fn nothing_acknowledged_is_lost_and_no_revision_is_skipped_or_reused() {
             }
         }
     }
+    let writ = Arc::into_inner(writ).expect("the writers have ended");
     let (_folder, data) = writ.down();
     the_log_agrees(&data, &heard);
 }
 
 /// Creates and deletes, one after the other, and keeps what was acknowledged.
-async fn write(number: u64, writ: &Writ, over: Arc<AtomicBool>) -> Heard {
+async fn write(number: u64, writ: Arc<Writ>, over: Arc<AtomicBool>) -> Heard {
     let (mut admin, parent) = (Admin::at(&writ.server_socket()), writ.node_id());
     let mut heard = Heard::default();
     for round in 0u64.. {

@@ -1,13 +1,303 @@
-//! `cargo xtask bench`.
-use anyhow::Result;
-use std::process::ExitCode;
+//! `cargo xtask bench`: a release build under load, and what the machine's floors are beside it.
+//!
+//! Each figure is taken several times; the table has the smallest, the middle and the largest, as
+//! Markdown, with the measured SPIRE 1.15.3 on a machine of this kind and our own target beside it.
+//! Client and daemons share the machine's cores, as they did when SPIRE was measured.
+
+mod load;
+mod subject;
+mod table;
+
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::tools::{self, cargo};
+use load::{Figures, Load};
+use subject::{Subject, Ticks};
+use table::{Row, Table};
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A short run that proves the bench works; its figures are noisier
+    /// A short run that proves that the bench works; its figures are noisier
     #[arg(long)]
     quick: bool,
+    /// Only these groups: floor, start, fetch, propagate, hash, streams, sign, entries
+    groups: Vec<String>,
 }
+
+/// How long and how often.
+struct Pace {
+    runs: usize,
+    seconds: f64,
+    rounds: usize,
+    entries: usize,
+}
+
+type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
+
+const GROUPS: [Group; 8] = [
+    ("floor", floor),
+    ("start", start),
+    ("fetch", fetch),
+    ("propagate", propagate),
+    ("hash", hash),
+    ("streams", streams),
+    ("sign", sign),
+    ("entries", entries),
+];
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let _ = options.quick;
+    let pace = if options.quick {
+        Pace { runs: 1, seconds: 0.5, rounds: 20, entries: 10_000 }
+    } else {
+        Pace { runs: 3, seconds: 2.0, rounds: 150, entries: 100_000 }
+    };
+    for name in &options.groups {
+        let known = GROUPS.map(|(group, _)| group);
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no group `{name}`; the groups are {}",
+            known.join(", ")
+        );
+    }
+    let mut missing = Vec::new();
+    tools::build_go_clients(&mut missing)?;
+    ensure!(missing.is_empty(), "the load client needs Go 1.24 or newer on PATH");
+    tools::run(cargo("build").args(["--release", "--package", "writ"]))?;
+
+    let load = Load::new()?;
+    let mut table = Table::default();
+    println!("    load average before: {}", load_average()?);
+    for (name, group) in GROUPS {
+        if options.groups.is_empty() || options.groups.iter().any(|wanted| wanted == name) {
+            println!("    measuring: {name}");
+            group(&load, &pace, &mut table).with_context(|| format!("while measuring {name}"))?;
+        }
+    }
+    println!("    load average after: {}\n", load_average()?);
+    println!("{table}");
+    println!(
+        "{} cores; {}",
+        std::thread::available_parallelism()?,
+        fs::read_to_string("/proc/version")?.trim()
+    );
     Ok(ExitCode::SUCCESS)
+}
+
+fn load_average() -> Result<String> {
+    Ok(fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?.trim().to_owned())
+}
+
+/// The least that this machine takes for a connection, a synced write and an idle gRPC server.
+fn floor(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let mut both = Vec::new();
+    for _ in 0..pace.runs {
+        both.push(load.ask(&["floor", "--dir", &load.folder(), "--rounds", "2000"])?);
+    }
+    for (key, what) in [
+        ("connect_and_64_bytes", "floor: connect to a Unix socket, 64 bytes there and back, p50, µs"),
+        ("append_and_sync_4_KiB", "floor: append 4 KiB and sync, p50, µs"),
+    ] {
+        let figures: Result<Vec<_>> = both.iter().map(|one| Figures::read(&one[key])).collect();
+        table.add(Row::new(what, figures?.iter().map(|figures| figures.p50_us)));
+    }
+    let server = load.still_server()?;
+    for clients in [1, 8, 32] {
+        let (mut p50, mut rate, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..pace.runs {
+            let before = Ticks::of(server.pid())?;
+            let figures = load.fetch(server.socket(), clients, pace.seconds, false)?;
+            cpu.push(Ticks::of(server.pid())?.since(before) / figures.operations);
+            p50.push(figures.p50_us / 1e3);
+            rate.push(figures.rate);
+        }
+        let name = format!("floor: grpc-go server that always answers the same, {clients} clients");
+        table.add(Row::new(format!("{name}, /s"), rate));
+        table.add(Row::new(format!("{name}, p50, ms"), p50));
+        table.add(Row::new(format!("{name}, its CPU, µs each"), cpu));
+    }
+    Ok(())
+}
+
+/// Cold start, and memory where nothing happens.
+fn start(_: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let (mut ready, mut agent, mut server) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..pace.runs.max(2) {
+        let subject = Subject::up()?;
+        ready.push(subject.start_ms);
+        subject.entry("/idle", &subject.own_uid(), "local")?;
+        std::thread::sleep(Duration::from_secs(2));
+        agent.push(subject::resident_mib(subject.agent_pid())?);
+        server.push(subject::resident_mib(subject.server_pid())?);
+    }
+    table.add(
+        Row::new("`writ up` in a new directory until both answer, ms", ready)
+            .spire("135 / 209 / 356 + 105 / 150 / 178"),
+    );
+    table.add(Row::new("idle agent, resident, MiB", agent).spire("57.8–65").at_most(20.0));
+    table.add(Row::new("idle server, resident, MiB", server).spire("94.6–95.8").at_most(40.0));
+    Ok(())
+}
+
+/// A new connection until its first SVID.
+fn fetch(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let subject = Subject::up()?;
+    subject.entry("/fetch", &subject.own_uid(), "local")?;
+    subject.ready_for_workloads(load)?;
+    for (clients, reuse, spire) in [
+        (1, false, ["661 / 771 / 788", "1.18 / 1.20 / 1.43", "2.9 / 3.3 / 3.4", "1021 / 1044 / 1240"]),
+        (8, false, ["1462 / 1733 / 1995", "3.7 / 4.2 / 5.1", "9.9 / 11.2 / 12.0", "538 / 622 / 743"]),
+        (32, false, ["1690 / 2006 / 2090", "14.4 / 15.1 / 18.5", "32 / 37 / 39", "519 / 523 / 646"]),
+        (8, true, ["3679 / 3763 / 3851", "1.76 / 1.77 / 1.81", "5.7 / 5.7 / 7.2", "364 / 367 / 376"]),
+    ] {
+        let (mut rate, mut p50, mut p99, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..pace.runs {
+            let before = Ticks::of(subject.agent_pid())?;
+            let figures = load.fetch(&subject.workload_socket(), clients, pace.seconds, reuse)?;
+            cpu.push(Ticks::of(subject.agent_pid())?.since(before) / figures.operations);
+            rate.push(figures.rate);
+            p50.push(figures.p50_us / 1e3);
+            p99.push(figures.p99_us / 1e3);
+        }
+        let name = if reuse { "new stream on a kept connection" } else { "new connection to first SVID" };
+        let row = |what: &str, values: Vec<f64>, number: usize| {
+            Row::new(format!("{name}, {clients} clients, {what}"), values).spire(spire[number])
+        };
+        let (rates, middle) = (row("/s", rate, 0), row("p50, ms", p50, 1));
+        table.add(if clients == 32 { rates.at_least(4500.0) } else { rates });
+        table.add(if clients == 1 { middle.at_most(0.75) } else { middle });
+        table.add(row("p99, ms", p99, 2));
+        table.add(row("agent CPU, µs each", cpu, 3).at_most(130.0));
+    }
+    Ok(())
+}
+
+/// From the administrator's call to the workload's open stream.
+fn propagate(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let subject = Subject::up()?;
+    let (admin, socket) = (subject.server_socket(), subject.workload_socket());
+    let (rounds, selector) = (pace.rounds.to_string(), subject.own_uid());
+    let both = [
+        "--admin",
+        &admin,
+        "--socket",
+        &socket,
+        "--parent",
+        &subject.node(),
+        "--rounds",
+        &rounds,
+        "--selector",
+        &selector,
+    ];
+    let run = |verb: &str| -> Result<Vec<_>> {
+        (0..pace.runs).map(|_| load.ask(&[&[verb], &both[..]].concat())).collect()
+    };
+    let (waiting, held) = (run("waiting")?, run("propagate")?);
+    for (answers, key, what, spire) in [
+        (&held, "created", "entry created to open stream", ["2664 / 3768 / 4895", "–"]),
+        (&held, "deleted", "entry deleted to open stream", ["4310 / 4535 / 4906", "–"]),
+        (
+            &waiting,
+            "reached",
+            "entry created to a waiting client",
+            ["3218 / 4570 / 5890 (polling each 10 ms)", "–"],
+        ),
+        (&waiting, "ended", "last entry deleted to the end of its stream", ["5063–5082", "–"]),
+        (&waiting, "refused", "first refusal of a process without identity", ["–", "–"]),
+    ] {
+        let figures: Vec<Figures> =
+            answers.iter().map(|one| Figures::read(&one[key])).collect::<Result<_>>()?;
+        let middle = figures.iter().map(|figures| figures.p50_us / 1e3);
+        table.add(Row::new(format!("{what}, median, ms"), middle).spire(spire[0]).at_most(10.0));
+        let worst = figures.iter().map(|figures| figures.p99_us / 1e3);
+        table.add(Row::new(format!("{what}, p99, ms"), worst).spire(spire[1]).at_most(100.0));
+    }
+    Ok(())
+}
+
+/// A binary of 169 MB that is known by its hash: the first time, and every later time.
+fn hash(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let (mut first, mut later) = (Vec::new(), Vec::new());
+    for _ in 0..pace.runs {
+        let subject = Subject::up()?;
+        let big = load.large_copy(169_000_000)?;
+        let sum = tools::output(Command::new("sha256sum").arg(big.program()))?;
+        let sum = sum.split_whitespace().next().context("sha256sum printed nothing")?.to_owned();
+        subject.entry("/hashed", &format!("unix:sha256:{sum}"), "local")?;
+        let socket = subject.workload_socket();
+        // An entry that has not arrived yet refuses without hashing, so the first success is the first hash.
+        let end = Instant::now() + Duration::from_secs(10);
+        let served = loop {
+            match big.fetch(&socket, 1, 60.0, false, 1) {
+                Ok(figures) => break figures,
+                Err(error) if Instant::now() > end => return Err(error),
+                Err(_) => {}
+            }
+        };
+        first.push(served.p50_us / 1e3);
+        later.push(big.fetch(&socket, 1, pace.seconds, false, 0)?.p50_us / 1e3);
+    }
+    table.add(Row::new("169 MB binary by sha256, first time, ms", first).spire("117 / 119 / 121"));
+    table.add(
+        Row::new("169 MB binary by sha256, later, p50, ms", later).spire("117 / 119 / 121").at_most(1.0),
+    );
+    Ok(())
+}
+
+/// Streams that are open and silent.
+fn streams(load: &Load, _: &Pace, table: &mut Table) -> Result<()> {
+    let subject = Subject::up()?;
+    subject.entry("/streams", &subject.own_uid(), "local")?;
+    subject.ready_for_workloads(load)?;
+    let before = subject::resident_mib(subject.agent_pid())?;
+    let count = 1000;
+    let held = load.hold_streams(&subject.workload_socket(), count)?;
+    let after = subject::resident_mib(subject.agent_pid())?;
+    drop(held);
+    #[expect(clippy::cast_precision_loss, reason = "a thousand is exact")]
+    let each = (after - before) * 1024.0 / count as f64;
+    table.add(Row::new("1000 open streams, each on its own connection, KiB each", [each]).spire("39.8"));
+    Ok(())
+}
+
+/// Signing over the connection of an agent.
+fn sign(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    for (connections, spire) in [(1, "2891 / 2981 / 3040"), (4, "6479 / 6674 / 6697")] {
+        let (mut rate, mut cpu) = (Vec::new(), Vec::new());
+        for _ in 0..pace.runs {
+            let subject = Subject::up()?;
+            let before = Ticks::of(subject.server_pid())?;
+            let figures = load.sign(&subject, connections, pace.seconds)?;
+            cpu.push(Ticks::of(subject.server_pid())?.since(before) / figures.operations);
+            rate.push(figures.rate);
+        }
+        let name = format!("signing in batches of 100, {connections} connections");
+        table.add(Row::new(format!("{name}, SVIDs/s"), rate).spire(spire).at_least(10_000.0));
+        table.add(Row::new(format!("{name}, server CPU, µs each"), cpu));
+    }
+    Ok(())
+}
+
+/// Entries in batches of 500, into an empty server and into one that is full.
+fn entries(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let (mut empty, mut full, mut resident) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..pace.runs {
+        let subject = Subject::up()?;
+        empty.push(load.entries(&subject, 0, 10_000)?.rate);
+        if pace.entries > 10_000 {
+            load.entries(&subject, 10_000, pace.entries - 10_000)?;
+            full.push(load.entries(&subject, pace.entries, 10_000)?.rate);
+            resident.push(subject::resident_mib(subject.server_pid())?);
+        }
+    }
+    table.add(Row::new("entries in batches of 500, 0 to 10,000, /s", empty).spire("283").at_least(10_000.0));
+    if !full.is_empty() {
+        let row = Row::new("entries in batches of 500, with 100,000 there, /s", full);
+        table.add(row.spire("247 with 1,000 to 11,000 there").at_least(10_000.0));
+        table.add(Row::new("server with 110,000 entries, resident, MiB", resident).spire("138 with 11,000"));
+    }
+    Ok(())
 }
