@@ -1,1 +1,14 @@
-fn main() {}
+//! Writ's only binary: every verb of the command line, and the place where server and agent meet.
+//!
+//! `cli` holds one file for each noun of the command line; `up` keeps a server and an agent running
+//! side by side; `demo` is the whole story in a temporary directory; `wire` speaks to an agent as a
+//! workload does. Nothing else in the workspace depends on this.
+
+mod cli;
+mod identity;
+mod validate;
+mod wire;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,281 @@
+//! `writ apply` and `writ diff`: entries from files.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize as _, Serialize};
+use serde_json::Value;
+use server_api::admin::{Applied, Client, Effect, Mode};
+use spiffe::TrustDomain;
+
+use super::{
+    Shared,
+    admin::{self, Parent},
+    output::{self, plain},
+};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  writ apply -f entries.yaml -f more/      files, or directories of .yaml, .yml and .json
+  writ diff -f entries.yaml                exit 1 where the server differs
+
+A file holds one document for each object, with the fields of `writ entry show --output json`:
+  kind: Entry
+  spiffe_id: /web
+  parent_id: local
+  selectors: [unix:uid:1000]";
+
+/// Larger files are no declarations.
+const LARGEST_FILE: u64 = 64 * 1024 * 1024;
+const BATCH: usize = 500;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Files {
+    /// A file, a directory, or - for standard input; repeat it.
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// One object of a file, and where it stood.
+struct Declared {
+    place: String,
+    body: Value,
+}
+
+/// What became, or would become, of an object.
+#[derive(Serialize)]
+struct Outcome {
+    place: String,
+    effect: &'static str,
+    spiffe_id: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<Change>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Change {
+    field: String,
+    from: Value,
+    to: Value,
+}
+
+/// Makes the server agree with the files.
+pub(crate) async fn apply(files: Files, shared: &Shared) -> Result<ExitCode> {
+    let outcomes = outcomes(files, Mode::Upsert, shared).await?;
+    for outcome in &outcomes {
+        print(outcome, outcome.effect, shared)?;
+    }
+    Ok(if outcomes.iter().any(|outcome| outcome.error.is_some()) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Says where the server differs from the files.
+pub(crate) async fn diff(files: Files, shared: &Shared) -> Result<ExitCode> {
+    let outcomes = outcomes(files, Mode::DryRun, shared).await?;
+    let drift: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.effect != "unchanged").collect();
+    for outcome in &drift {
+        let would = match outcome.effect {
+            "created" => "would be created",
+            "updated" => "would be updated",
+            other => other,
+        };
+        print(outcome, would, shared)?;
+    }
+    Ok(if drift.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(outcome: &Outcome, effect: &str, shared: &Shared) -> Result<()> {
+    output::show(shared.output, outcome, |outcome| {
+        if let Some(error) = &outcome.error {
+            output::remark(&format!("writ: {}: {}", plain(&outcome.place), plain(error)));
+            return String::new();
+        }
+        let mut text = format!("{effect}  {}\n", plain(&outcome.spiffe_id));
+        for Change { field, from, to } in &outcome.changes {
+            text.push_str(&format!("  {field}: {from} -> {to}\n"));
+        }
+        text
+    })?;
+    Ok(())
+}
+
+async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outcome>> {
+    let mut server = admin::connect(shared).await?;
+    let trust_domain = admin::trust_domain(&mut server).await?;
+    let mut declared = Vec::new();
+    for file in &files.files {
+        read(file, &trust_domain, &mut declared)?;
+    }
+    let mut outcomes = Vec::with_capacity(declared.len());
+    for batch in declared.chunks(BATCH) {
+        let bodies = batch.iter().map(|object| serde_json::to_vec(&object.body).map(Into::into));
+        let applied = server.apply(mode, "entry", bodies.collect::<Result<_, _>>()?).await?;
+        let current = match mode {
+            Mode::DryRun => current(&mut server, &applied).await?,
+            _ => Vec::new(),
+        };
+        for (object, applied) in batch.iter().zip(applied) {
+            admin::warn(&applied.warnings);
+            outcomes.push(outcome(object, &applied, &current));
+        }
+    }
+    Ok(outcomes)
+}
+
+/// The objects that a dry run would change, as they are now.
+async fn current(server: &mut Client, applied: &[Applied]) -> Result<Vec<Value>> {
+    let updated = applied.iter().filter(|applied| applied.effect == Effect::Updated);
+    let ids: Vec<String> =
+        updated.filter_map(|applied| Some(body(applied)["id"].as_str()?.to_owned())).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = server.list("entry", ids).await?;
+    Ok(listed.iter().filter_map(|listed| serde_json::from_slice(&listed.body).ok()).collect())
+}
+
+fn outcome(object: &Declared, applied: &Applied, current: &[Value]) -> Outcome {
+    let after = body(applied);
+    let error = applied.refused().map(|(_, message)| message.to_owned());
+    let effect = match applied.effect {
+        _ if error.is_some() => "refused",
+        Effect::Created => "created",
+        Effect::Updated => "updated",
+        Effect::Deleted => "deleted",
+        Effect::Unchanged | Effect::None => "unchanged",
+    };
+    let before = current.iter().find(|entry| entry["id"] == after["id"]);
+    let changes = before.map(|before| changes(before, &after)).unwrap_or_default();
+    let spiffe_id = object.body["spiffe_id"].as_str().unwrap_or_default().to_owned();
+    Outcome { place: object.place.clone(), effect, spiffe_id, changes, error }
+}
+
+fn body(applied: &Applied) -> Value {
+    serde_json::from_slice(&applied.body).unwrap_or_default()
+}
+
+fn changes(before: &Value, after: &Value) -> Vec<Change> {
+    let empty = serde_json::Map::new();
+    let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+    let fields: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let differs = fields.into_iter().filter(|field| old.get(*field) != new.get(*field));
+    differs
+        .map(|field| Change { field: field.clone(), from: before[field].clone(), to: after[field].clone() })
+        .collect()
+}
+
+/// Reads every object of a file, of a directory's files, or of standard input.
+fn read(path: &Path, trust_domain: &TrustDomain, declared: &mut Vec<Declared>) -> Result<()> {
+    if path.is_dir() {
+        let list = || fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let mut files = list().with_context(|| format!("cannot list {}", path.display()))?;
+        files.retain(|file| {
+            file.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json")
+        });
+        files.sort();
+        return files.iter().try_for_each(|file| read(file, trust_domain, declared));
+    }
+    let mut text = String::new();
+    let from: Box<dyn io::Read> = match path.to_str() {
+        Some("-") => Box::new(io::stdin()),
+        _ => Box::new(fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?),
+    };
+    from.take(LARGEST_FILE)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text, &path.display().to_string(), trust_domain, declared)
+}
+
+fn parse(text: &str, file: &str, trust_domain: &TrustDomain, declared: &mut Vec<Declared>) -> Result<()> {
+    for (n, document) in serde_norway::Deserializer::from_str(text).enumerate() {
+        let place = format!("{file}, document {}", n + 1);
+        let value = Value::deserialize(document).with_context(|| place.clone())?;
+        if value.is_null() {
+            continue; // nothing between two separators
+        }
+        let (body, alias) = entry(value, trust_domain).with_context(|| place.clone())?;
+        declared.extend(alias.map(|alias| Declared { body: alias, place: place.clone() }));
+        declared.push(Declared { body, place });
+    }
+    Ok(())
+}
+
+/// The entry in a document, with its short names written out, and the node alias that it needs.
+fn entry(mut document: Value, trust_domain: &TrustDomain) -> Result<(Value, Option<Value>)> {
+    let Some(fields) = document.as_object_mut() else { bail!("an object starts with `kind: Entry`") };
+    match fields.remove("kind") {
+        Some(Value::String(kind)) if kind == "Entry" => {}
+        Some(other) => bail!("kind {other} is unknown; this version knows Entry"),
+        None => bail!("it has no kind; an entry starts with `kind: Entry`"),
+    }
+    if let Some(Value::String(id)) = fields.get_mut("spiffe_id") {
+        *id = admin::full_id(id, trust_domain);
+    }
+    let words: Vec<String> = match fields.get("parent_id") {
+        Some(Value::String(word)) => vec![word.clone()],
+        Some(Value::Array(words)) => {
+            words.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        }
+        _ => bail!("it has no parent_id; name a node, a SPIFFE ID, any-node, or a list of node selectors"),
+    };
+    let parent = Parent::named(&words, trust_domain)?;
+    fields.insert("parent_id".to_owned(), parent.id.into());
+    Ok((document, parent.alias))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn declared(text: &str) -> Result<Vec<Value>> {
+        let mut declared = Vec::new();
+        parse(text, "a.yaml", &"td".parse().unwrap(), &mut declared)?;
+        Ok(declared.into_iter().map(|object| object.body).collect())
+    }
+
+    #[test]
+    fn a_file_holds_many_documents_with_short_names() {
+        let text = "---\nkind: Entry\nspiffe_id: /a\nparent_id: local\nselectors: [\"unix:uid:1\"]\n---\n\
+                    kind: Entry\nspiffe_id: spiffe://td/b\nparent_id: any-node\nselectors: []\n";
+        let expected = [
+            json!({ "spiffe_id": "spiffe://td/a", "parent_id": "spiffe://td/spire/agent/join_token/local",
+                    "selectors": ["unix:uid:1"] }),
+            json!({ "spiffe_id": "spiffe://td/b", "parent_id": "spiffe://td/writ/any-node", "selectors": [] }),
+        ];
+        assert_eq!(declared(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn selectors_of_nodes_bring_their_alias_along() {
+        let objects = declared("kind: Entry\nspiffe_id: /a\nparent_id: [\"x:a\"]\nselectors: []\n").unwrap();
+        assert_eq!(objects.len(), 2);
+        assert_eq!(objects[0]["spiffe_id"], objects[1]["parent_id"]);
+    }
+
+    #[test]
+    fn another_kind_is_refused_with_its_place() {
+        let error = format!("{:#}", declared("kind: Entry\nparent_id: local\n---\nkind: Pod\n").unwrap_err());
+        assert!(error.contains("a.yaml, document 2") && error.contains("Pod"), "{error}");
+        assert!(declared("- a\n").is_err());
+        assert!(declared("{").is_err());
+    }
+
+    #[test]
+    fn drift_is_told_field_by_field() {
+        let changed = changes(&json!({"id": "e", "hint": "a"}), &json!({"id": "e", "x509_svid_ttl": 5}));
+        let fields: Vec<_> = changed.iter().map(|change| change.field.as_str()).collect();
+        assert_eq!(fields, ["hint", "x509_svid_ttl"]);
+    }
+}

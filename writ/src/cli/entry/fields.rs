@@ -1,0 +1,138 @@
+//! An entry's fields as flags.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use spiffe::{Selector, Timestamp, TrustDomain};
+
+use crate::cli::{Usage, admin};
+
+/// The flags of a new entry: who and where must be said.
+#[derive(Debug, clap::Args)]
+pub(super) struct Needed {
+    /// The identity that is given: a SPIFFE ID, or its path.
+    #[arg(long, value_name = "ID")]
+    spiffe_id: String,
+    /// Where: a node's name (`writ up` calls its own `local`), a SPIFFE ID, any-node, or a selector that
+    /// a node must have; repeat it for several selectors.
+    #[arg(long = "parent", value_name = "PARENT", required = true)]
+    parents: Vec<String>,
+    /// A fact that must hold of the process, for example unix:uid:1000; repeat it, all must hold.
+    #[arg(long = "selector", value_name = "KIND:VALUE", required = true)]
+    selectors: Vec<Selector>,
+    #[command(flatten)]
+    others: Others,
+}
+
+/// The flags of an update: only what is named changes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fields {
+    /// The identity that is given: a SPIFFE ID, or its path.
+    #[arg(long, value_name = "ID")]
+    spiffe_id: Option<String>,
+    /// Where: a node's name, a SPIFFE ID, any-node, or selectors that a node must have.
+    #[arg(long = "parent", value_name = "PARENT")]
+    pub(super) parents: Vec<String>,
+    /// The facts that must hold of the process, in place of those before.
+    #[arg(long = "selector", value_name = "KIND:VALUE")]
+    selectors: Vec<Selector>,
+    #[command(flatten)]
+    others: Others,
+}
+
+#[derive(Debug, clap::Args)]
+struct Others {
+    /// How long an X509-SVID lives, for example 1h; 0s is the server's default.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+    /// How long a JWT-SVID lives, for example 5m; 0s is the server's default.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    jwt_ttl: Option<Duration>,
+    /// A DNS name of the X509-SVID; repeat it, the first one is also the common name.
+    #[arg(long = "dns", value_name = "NAME")]
+    dns_names: Vec<String>,
+    /// Tells the workload which of several identities this one is.
+    #[arg(long, value_name = "TEXT")]
+    hint: Option<String>,
+    /// A trust domain whose bundle the workload receives too; repeat it.
+    #[arg(long = "federates-with", value_name = "TD")]
+    federates_with: Vec<TrustDomain>,
+    /// When the entry stops counting, as RFC 3339 (2027-01-31T12:00:00Z).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    expires_at: Option<Timestamp>,
+    /// The SVID may call the server's administrative API.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    admin: Option<bool>,
+    /// The SVID may ask for an intermediate CA.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    downstream: Option<bool>,
+}
+
+impl Needed {
+    pub(super) fn fields(self) -> Result<Fields, Usage> {
+        let Self { spiffe_id, parents, selectors, others } = self;
+        Fields { spiffe_id: Some(spiffe_id), parents, selectors, others }.checked()
+    }
+}
+
+impl Fields {
+    pub(super) fn checked(self) -> Result<Self, Usage> {
+        let too_long = |ttl: &Option<Duration>| ttl.is_some_and(|ttl| u32::try_from(ttl.as_secs()).is_err());
+        if too_long(&self.others.ttl) || too_long(&self.others.jwt_ttl) {
+            return Err(Usage("a ttl is at most 136 years".to_owned()));
+        }
+        Ok(self)
+    }
+
+    /// Writes what was named into the JSON of an entry; the parent's ID is found by the caller.
+    pub(super) fn write(self, entry: &mut Value, parent: Option<String>, trust_domain: &TrustDomain) {
+        let Others { ttl, jwt_ttl, dns_names, hint, federates_with, expires_at, admin, downstream } =
+            self.others;
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                entry[name] = value;
+            }
+        };
+        let some = |values: &[Value]| (!values.is_empty()).then(|| Value::from(values.to_vec()));
+        set("spiffe_id", self.spiffe_id.map(|id| admin::full_id(&id, trust_domain).into()));
+        set("parent_id", parent.map(Value::from));
+        set("selectors", some(&self.selectors.iter().map(|selector| json!(selector)).collect::<Vec<_>>()));
+        set("x509_svid_ttl", ttl.map(|ttl| ttl.as_secs().into()));
+        set("jwt_svid_ttl", jwt_ttl.map(|ttl| ttl.as_secs().into()));
+        set("dns_names", some(&dns_names.into_iter().map(Value::from).collect::<Vec<_>>()));
+        set("hint", hint.map(Value::from));
+        set("federates_with", some(&federates_with.iter().map(|name| json!(name)).collect::<Vec<_>>()));
+        set("expires_at", expires_at.map(|moment| json!(moment)));
+        set("admin", admin.map(Value::from));
+        set("downstream", downstream.map(Value::from));
+    }
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_rfc3339(text).ok_or_else(|| "write it like 2027-01-31T12:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Update {
+        #[command(flatten)]
+        fields: Fields,
+    }
+
+    #[test]
+    fn an_update_touches_only_what_is_named() {
+        let update = Update::try_parse_from(["x", "--ttl", "15m", "--parent", "web-1"]).unwrap();
+        let mut entry = json!({ "spiffe_id": "spiffe://td/a", "hint": "h", "x509_svid_ttl": 1 });
+        update.fields.write(&mut entry, Some("spiffe://td/p".to_owned()), &"td".parse().unwrap());
+        let expected = json!({
+            "spiffe_id": "spiffe://td/a", "hint": "h", "x509_svid_ttl": 900,
+            "parent_id": "spiffe://td/p",
+        });
+        assert_eq!(entry, expected);
+    }
+}

@@ -1,0 +1,159 @@
+//! The command line: one file for each noun, and what all of them share.
+
+mod admin;
+mod apply;
+mod bundle;
+mod completions;
+mod entry;
+pub(crate) mod explain;
+mod fetch;
+mod node;
+pub(crate) mod output;
+pub(crate) mod sockets;
+mod status;
+mod token;
+mod validate;
+
+use std::{future::Future, io, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+
+use output::Format;
+use sockets::Sockets;
+
+const EXAMPLES: &str = "\
+Examples:
+  writ demo                                   the whole story on this machine, in seconds
+  writ up                                     a server and an agent here, until Ctrl-C
+  writ entry create --spiffe-id /hello --parent local --selector unix:uid:1000
+  writ fetch x509                             who am I?
+  writ explain --pid 4242                     what the agent sees of a process, and why it gets what it gets
+
+Each command has its own --help with examples. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// Gives every process an identity that it can prove, and takes it back at once.
+#[derive(Debug, Parser)]
+#[command(name = "writ", version, after_help = EXAMPLES, infer_subcommands = false, max_term_width = 100)]
+pub(crate) struct Writ {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options that every command has.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Shared {
+    /// What to print: text for people, or JSON that stays the same.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) sockets: Sockets,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the server and the agent on this machine, and what is insecure
+    #[command(after_help = status::EXAMPLES)]
+    Status,
+    /// Entries: who may be what
+    #[command(subcommand, after_help = entry::EXAMPLES)]
+    Entry(entry::EntryVerb),
+    /// Make the server agree with files
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::Files),
+    /// Show where the server differs from files; exit 1 where it does
+    #[command(after_help = apply::EXAMPLES)]
+    Diff(apply::Files),
+    /// Join tokens: how another machine joins
+    #[command(subcommand, after_help = token::EXAMPLES)]
+    Token(token::TokenVerb),
+    /// Nodes: the machines whose agents have attested
+    #[command(subcommand, after_help = node::EXAMPLES)]
+    Node(node::NodeVerb),
+    /// Trust bundles: whom this trust domain believes
+    #[command(subcommand, after_help = bundle::EXAMPLES)]
+    Bundle(bundle::BundleVerb),
+    /// Be a workload: fetch what the agent gives this process
+    #[command(subcommand, after_help = fetch::EXAMPLES)]
+    Fetch(fetch::Fetch),
+    /// Show what the agent sees of a process, and which entries match or almost match
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Explain),
+    /// Answer pure checks for conformance suites
+    #[command(after_help = validate::EXAMPLES)]
+    Validate(validate::Validate),
+    /// Print shell completions
+    #[command(hide = true)]
+    Completions(completions::Completions),
+}
+
+/// The command is understood but does not make sense; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    match run(Writ::parse()) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::remark(&format!("writ: {}", output::plain(&format!("{error:#}"))));
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(writ: Writ) -> Result<ExitCode> {
+    let shared = writ.shared;
+    match writ.verb {
+        Verb::Status => client(status::run(&shared)),
+        Verb::Entry(verb) => client(entry::run(verb, &shared)),
+        Verb::Apply(files) => client(apply::apply(files, &shared)),
+        Verb::Diff(files) => client(apply::diff(files, &shared)),
+        Verb::Token(verb) => client(token::run(verb, &shared)),
+        Verb::Node(verb) => client(node::run(verb, &shared)),
+        Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
+        Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
+        Verb::Explain(explain) => client(explain::run(explain, &shared)),
+        Verb::Validate(validate) => validate::run(&validate),
+        Verb::Completions(completions) => completions::run(&completions),
+    }
+}
+
+/// Runs a command that talks to a daemon: one thread is enough, and starts fastest.
+fn client(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.context("cannot start")?.block_on(command);
+    outcome
+}
+
+/// Whoever read our output has seen enough, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Writ::command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_command_says_what_it_does() {
+        fn check(command: &clap::Command) {
+            for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+                assert!(verb.get_about().is_some(), "{}", verb.get_name());
+                check(verb);
+            }
+        }
+        check(&Writ::command());
+    }
+}

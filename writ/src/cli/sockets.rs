@@ -1,0 +1,121 @@
+//! Which server and which agent a command speaks to: `--socket`, then `--data` (or `WRIT_DATA`), then
+//! `SPIFFE_ENDPOINT_SOCKET` for commands of workloads, then the places where `writ up` or a package
+//! puts them.
+
+use std::{
+    env,
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt as _, net::UnixStream},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use daemon::{Layout, disk::socket_path};
+
+/// Options that every command has for finding its server or agent.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Sockets {
+    /// The Unix socket to speak to, as a path or as unix:///path.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// The data directory of the `writ up` to speak to.
+    #[arg(long, global = true, value_name = "DIR", env = "WRIT_DATA")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Sockets {
+    /// The directories that `--data` or the defaults name.
+    pub(crate) fn layout(&self) -> Result<Layout> {
+        let data =
+            self.data.as_deref().map(std::path::absolute).transpose().context("cannot resolve --data")?;
+        Layout::choose(data.as_deref())
+            .context("there is no home directory to look in; name one with --data DIR")
+    }
+
+    /// The server's administrative socket.
+    pub(crate) fn server(&self) -> Result<PathBuf> {
+        match &self.socket {
+            Some(path) => named(path),
+            None => Ok(self.layout()?.server_socket()?),
+        }
+    }
+
+    /// The agent's administrative socket.
+    pub(crate) fn agent(&self) -> Result<PathBuf> {
+        match &self.socket {
+            Some(path) => named(path),
+            None => Ok(self.layout()?.agent_socket()?),
+        }
+    }
+
+    /// The socket on which a workload asks who it is.
+    pub(crate) fn workload(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.socket {
+            return named(path);
+        }
+        match env::var_os("SPIFFE_ENDPOINT_SOCKET") {
+            Some(address) if self.data.is_none() => {
+                from_address(&address).with_context(|| format!("SPIFFE_ENDPOINT_SOCKET is {address:?}"))
+            }
+            _ => Ok(self.layout()?.workload_socket()?),
+        }
+    }
+
+    /// Where to ask about another process: an administrator's socket where this user may use it, as it
+    /// says more, else the workloads'.
+    pub(crate) fn explain(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.socket {
+            return named(path);
+        }
+        match self.layout().and_then(|layout| Ok(layout.agent_socket()?)) {
+            Ok(path) if UnixStream::connect(&path).is_ok() => Ok(path),
+            _ => self.workload(),
+        }
+    }
+}
+
+/// A path that a person gave, in either form.
+fn named(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().as_bytes().starts_with(b"unix:") {
+        return from_address(path.as_os_str()).with_context(|| format!("--socket is {:?}", path.as_os_str()));
+    }
+    Ok(socket_path(path.to_owned())?)
+}
+
+/// SPIFFE Workload Endpoint, section 4: `unix:///absolute/path`, without an authority.
+fn from_address(address: &OsStr) -> Result<PathBuf> {
+    let Some(rest) = address.as_bytes().strip_prefix(b"unix:") else {
+        bail!("only Unix sockets are spoken to; write unix:///path/to/workload.sock");
+    };
+    let path = rest.strip_prefix(b"//").unwrap_or(rest);
+    if !path.starts_with(b"/") || path.contains(&b'?') || path.contains(&b'#') {
+        bail!(
+            "the address of a Unix socket is unix:// and an absolute path, for example unix:///run/writ/public/workload.sock"
+        );
+    }
+    Ok(socket_path(PathBuf::from(OsStr::from_bytes(path)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_unix_and_an_absolute_path() {
+        assert_eq!(from_address(OsStr::new("unix:///run/w.sock")).unwrap(), Path::new("/run/w.sock"));
+        for wrong in
+            ["unix://host/w.sock", "unix:relative", "tcp://127.0.0.1:1", "/run/w.sock", "unix:///w?x", ""]
+        {
+            assert!(from_address(OsStr::new(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_named_socket_wins_over_a_named_directory() {
+        let both = Sockets { socket: Some("/a.sock".into()), data: Some("/srv/w".into()) };
+        assert_eq!(both.server().unwrap(), Path::new("/a.sock"));
+        let data = Sockets { socket: None, data: Some("/srv/w".into()) };
+        assert_eq!(data.server().unwrap(), Path::new("/srv/w/private/server.sock"));
+        assert_eq!(data.workload().unwrap(), Path::new("/srv/w/public/workload.sock"));
+    }
+}

@@ -1,0 +1,106 @@
+//! `writ status`: the server and the agent on this machine, on one page.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use server_api::admin::Client;
+
+use super::{
+    Shared,
+    output::{self, plain},
+};
+use crate::wire;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  writ status
+  writ status --output json | jq .agent.connected
+
+Exit 1 where neither a server nor an agent answers.";
+
+pub(crate) async fn run(shared: &Shared) -> Result<ExitCode> {
+    let (server, agent) = (server(shared).await, agent(shared).await);
+    let any = server.is_ok() || agent.is_ok();
+    let page = json!({ "server": half(server), "agent": half(agent) });
+    output::show(shared.output, &page, |page| {
+        format!("{}\n{}", section("server", &page["server"]), section("agent", &page["agent"]))
+    })?;
+    Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn server(shared: &Shared) -> Result<Value> {
+    let mut client = Client::connect(&shared.sockets.server()?).await?;
+    serde_json::from_slice(&client.status().await?).context("the server's state is not JSON")
+}
+
+async fn agent(shared: &Shared) -> Result<Value> {
+    wire::agent_status::status(&shared.sockets.agent()?).await
+}
+
+fn half(state: Result<Value>) -> Value {
+    state.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }))
+}
+
+/// One daemon's state: what is insecure first, then every field as the daemon calls it.
+fn section(name: &str, state: &Value) -> String {
+    if let Some(error) = state["error"].as_str() {
+        return format!("{name}: {}\n", plain(error));
+    }
+    let mut text = format!("{name}\n");
+    for insecure in state["insecure"].as_array().into_iter().flatten() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  INSECURE: {}", plain(&word(insecure)));
+    }
+    let fields = state.as_object().into_iter().flatten().filter(|(field, _)| *field != "insecure");
+    for (field, value) in fields {
+        let title = field.replace('_', " ");
+        match value {
+            Value::Array(items) if items.is_empty() => {}
+            Value::Array(items) => {
+                for (n, item) in items.iter().enumerate() {
+                    let title = if n == 0 { title.as_str() } else { "" };
+                    let _ = writeln!(text, "  {title:<16}{}", plain(&word(item)));
+                }
+            }
+            value => {
+                let _ = writeln!(text, "  {title:<16}{}", plain(&word(value)));
+            }
+        }
+    }
+    text
+}
+
+/// A value on one line.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Object(fields) => {
+            let pairs =
+                fields.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), word(value)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(", "),
+        Value::Number(number) => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_insecure_is_read_first() {
+        let state = json!({
+            "connected": true, "insecure": ["peers are told apart by process id alone"],
+            "svids": [{ "id": "a", "ends": "b" }],
+        });
+        let text = section("agent", &state);
+        assert!(text.starts_with("agent\n  INSECURE: peers are told apart"), "{text}");
+        assert!(text.contains("  connected       yes\n"), "{text}");
+        assert!(section("server", &json!({ "error": "gone" })).contains("server: gone"));
+    }
+}

@@ -1,0 +1,214 @@
+//! The demo's story, told from top to bottom.
+
+use std::{path::Path, process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+use daemon::Layout;
+use nix::unistd::geteuid;
+use registry::objects::{Entry, well_known};
+use serde_json::json;
+use server_api::admin::{Client, Mode};
+use spiffe::SpiffeId;
+
+use super::{
+    actor::{Event, Order},
+    program::{Binary, Program},
+    stage::{Stage, took},
+};
+use crate::{
+    cli::{Shared, admin, explain::Seen, output},
+    up::{Host, Plan},
+    wire,
+};
+
+/// A program that has its identity.
+struct Known {
+    program: Program,
+    id: SpiffeId,
+    entry: Entry,
+}
+
+pub(crate) async fn run(insecure_peer_by_pid: bool, shared: &Shared) -> Result<ExitCode> {
+    let mut stage = Stage::new(shared.output);
+    let dir = tempfile::Builder::new().prefix("writ-demo-").tempdir().context("cannot make a temporary directory")?;
+    stage.say(&format!("Everything happens in {}, which is removed at the end.", dir.path().display()))?;
+
+    let host = start_host(&mut stage, dir.path(), insecure_peer_by_pid).await?;
+    let told = tokio::select! {
+        told = tell(&mut stage, dir.path(), &host) => told,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::Error::msg("the demo was interrupted")),
+    };
+    host.stop().await;
+    dir.close().context("cannot remove the temporary directory")?;
+    told?;
+    stage.say(&format!("\n{}", stage.paint().green("That was all of it, and nothing is left of it.")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start_host(stage: &mut Stage, dir: &Path, insecure_peer_by_pid: bool) -> Result<Host> {
+    let started = Instant::now();
+    let layout = Layout::under(dir);
+    daemon::private_dir(&layout.state)?;
+    daemon::private_dir(&layout.private)?;
+    daemon::public_dir(&layout.public)?;
+    let trust_domain = "demo.writ".parse()?;
+    let host = Host::start(Plan {
+        layout,
+        trust_domain,
+        listen: ([127, 0, 0, 1], 0).into(),
+        insecure_peer_by_pid,
+        logs: "error",
+    });
+    let host = host.await?;
+    let ready = host.ready();
+    let facts = [
+        fact("server", format!("pid {}, on {}, known by its pin {}", ready.server_pid, ready.server_address, ready.server_pin)),
+        fact("agent", format!("pid {}, serves {}", ready.agent_pid, ready.workload_api)),
+        fact("both ready", format!("after {}", took(started.elapsed()))),
+    ];
+    stage.done("A server and an agent start; the agent joins with a token and checks the server's pin", &facts)?;
+    Ok(host)
+}
+
+async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
+    let ready = host.ready();
+    let mut server = Client::connect(&ready.server_admin).await?;
+    let [orders, checkout, stranger] = ["orders", "checkout", "stranger"].map(|name| Binary::make(dir, name));
+    let (orders, checkout, stranger) = (orders?, checkout?, stranger?);
+
+    let orders_by = format!("unix:path:{}", orders.path.display());
+    let orders_entry = register(&mut server, "/orders", &orders_by).await?;
+    let checkout_entry = register(&mut server, "/checkout", &format!("unix:sha256:{}", checkout.sha256)).await?;
+    stage.done(
+        "An administrator says who may be what: two programs, told apart by path and by sum",
+        &[&orders_entry, &checkout_entry].map(|entry| {
+            let selectors: Vec<&str> = entry.selectors.iter().map(|selector| selector.as_str()).collect();
+            fact(entry.spiffe_id.as_str(), selectors.join("\n"))
+        }),
+    )?;
+
+    let (mut orders, orders_fact) = attested(&orders, orders_entry, &ready.workload_api).await?;
+    let (mut checkout, checkout_fact) = attested(&checkout, checkout_entry, &ready.workload_api).await?;
+    stage.done("Both start. Nobody gives them a secret; the agent sees what they are", &[orders_fact, checkout_fact])?;
+
+    let address = mutual_tls(stage, &mut orders, &mut checkout).await?;
+    refuse_a_stranger(stage, &stranger, host).await?;
+    take_back(stage, &mut server, &mut checkout, &orders.id, &address).await
+}
+
+async fn register(server: &mut Client, path: &str, selector: &str) -> Result<Entry> {
+    let trust_domain = admin::trust_domain(server).await?;
+    let body = json!({
+        "spiffe_id": admin::full_id(path, &trust_domain),
+        "parent_id": well_known::joined_node(&trust_domain, &"local".parse()?),
+        "selectors": [format!("unix:uid:{}", geteuid()), selector],
+    });
+    let applied = admin::apply_one(server, Mode::Create, "entry", serde_json::to_vec(&body)?).await?;
+    serde_json::from_slice(&applied.body).context("the server's answer is no entry")
+}
+
+/// Starts a program, which must receive the identity of its entry.
+async fn attested(binary: &Binary, entry: Entry, workload_api: &str) -> Result<(Known, (String, String))> {
+    let started = Instant::now();
+    let mut program = Program::start(binary, workload_api)?;
+    let Event::Identity { spiffe_id: id, not_after } = expected(program.event().await?)? else {
+        bail!("{} did not receive its identity", entry.spiffe_id);
+    };
+    let time = started.elapsed();
+    if id != entry.spiffe_id {
+        bail!("{} became {id} instead of {}", binary.path.display(), entry.spiffe_id);
+    }
+    let text = format!(
+        "pid {} is {id}\n{} after its start, with an X509-SVID until {not_after}",
+        program.pid()?,
+        took(time)
+    );
+    Ok((Known { program, id, entry }, fact(&name(binary), text)))
+}
+
+/// The programs speak; gives back where the first one listens.
+async fn mutual_tls(stage: &mut Stage, orders: &mut Known, checkout: &mut Known) -> Result<String> {
+    orders.program.order(&Order::Listen { client: checkout.id.clone() }).await?;
+    let Event::Listening { address } = expected(orders.program.event().await?)? else { bail!("orders does not listen") };
+    let started = Instant::now();
+    checkout.program.order(&Order::Call { address: address.clone(), server: orders.id.clone() }).await?;
+    let Event::Answered { peer: server, said: answer } = expected(checkout.program.event().await?)? else {
+        bail!("checkout was not answered");
+    };
+    let time = started.elapsed();
+    let Event::Served { peer: client, said } = expected(orders.program.event().await?)? else {
+        bail!("orders did not answer");
+    };
+    let facts = [
+        fact("orders verified", format!("{client}, who said: {said}")),
+        fact("checkout verified", format!("{server}, who said: {answer}")),
+        fact("connection", format!("TLS 1.3 to {address}, both ways authenticated, {} in all", took(time))),
+    ];
+    stage.done("They speak mutual TLS, each as itself", &facts)?;
+    Ok(address)
+}
+
+/// A third program of the same user has no entry: it is refused, and an administrator can see why.
+async fn refuse_a_stranger(stage: &mut Stage, binary: &Binary, host: &Host) -> Result<()> {
+    let started = Instant::now();
+    let mut program = Program::start(binary, &host.ready().workload_api)?;
+    let reason = match program.event().await? {
+        Event::NoIdentity { reason } => reason,
+        other => bail!("the stranger was not refused: {other:?}"),
+    };
+    let time = started.elapsed();
+    let pid = program.pid()?;
+    let explained = wire::explain::explain(&host.ready().agent_admin, Some(pid)).await?;
+    let seen: Seen = serde_json::from_slice(&explained).context("the agent's explanation")?;
+    let facts = [
+        fact("stranger", format!("pid {pid}, uid {}, refused {} after its start", geteuid(), took(time))),
+        fact("the agent said", reason),
+        fact(&format!("writ explain --pid {pid}"), seen.to_text().trim_end().to_owned()),
+    ];
+    stage.done("A third program of the same user asks, and is refused", &facts)
+}
+
+/// An entry is deleted, and its holder loses the identity.
+async fn take_back(
+    stage: &mut Stage,
+    server: &mut Client,
+    checkout: &mut Known,
+    orders: &SpiffeId,
+    address: &str,
+) -> Result<()> {
+    let started = Instant::now();
+    admin::apply_one(server, Mode::Delete, "entry", serde_json::to_vec(&checkout.entry.id)?).await?;
+    let durable = started.elapsed();
+    let reason = match checkout.program.event().await? {
+        Event::NoIdentity { reason } => reason,
+        other => bail!("checkout did not lose its identity: {other:?}"),
+    };
+    let lost = started.elapsed();
+    checkout.program.order(&Order::Call { address: address.to_owned(), server: orders.clone() }).await?;
+    let Event::Failed { reason: failed } = checkout.program.event().await? else {
+        bail!("checkout still speaks as itself");
+    };
+    let facts = [
+        fact("deletion durable", format!("after {}", took(durable))),
+        fact("checkout's stream ended", format!("after {}: {reason}", took(lost))),
+        fact("checkout calls again", failed),
+    ];
+    stage.done("The entry of checkout is deleted, and checkout loses its identity", &facts)
+}
+
+/// A failure ends the story with its reason.
+fn expected(event: Event) -> Result<Event> {
+    match event {
+        Event::Failed { reason } => bail!("a program of the demo failed: {reason}"),
+        Event::NoIdentity { reason } => bail!("a program of the demo was refused: {reason}"),
+        event => Ok(event),
+    }
+}
+
+fn fact(name: &str, value: String) -> (String, String) {
+    (name.to_owned(), value)
+}
+
+fn name(binary: &Binary) -> String {
+    binary.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

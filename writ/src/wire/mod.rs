@@ -1,0 +1,18 @@
+//! Speaking to an agent over its Unix sockets, and turning its messages into our own types.
+
+pub(crate) mod agent_status;
+pub(crate) mod explain;
+pub(crate) mod workload;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use server_api::connect::connect_private;
+use tonic::transport::Channel;
+
+/// Connects to the agent that listens on `socket`.
+async fn connect(socket: &Path) -> Result<Channel> {
+    connect_private(socket).await.with_context(
+        || "no agent answers here; start one with `writ up`, or name its socket with --socket or --data",
+    )
+}
