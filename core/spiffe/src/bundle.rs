@@ -14,7 +14,11 @@ use serde_json::{Map, Value};
 use crate::{
     TrustDomain, json,
     jwk::{Jwk, JwkError, text},
-    x509::{Anchor, Certificate},
+    x509::{
+        Anchor, Certificate,
+        path::{self, PathError},
+        profile::Profile,
+    },
 };
 
 /// The longest bundle document accepted, in bytes.
@@ -144,14 +148,15 @@ pub struct Bundles(HashMap<TrustDomain, Trusted>);
 #[derive(Clone, Debug)]
 struct Trusted {
     bundle: Arc<Bundle>,
-    anchors: Arc<[Anchor]>,
+    /// Those that can be used; if none can, why not.
+    anchors: Result<Arc<[Anchor]>, PathError>,
 }
 
 impl Bundles {
     /// Puts `bundle` in the place of any other of its trust domain.
     pub fn insert(&mut self, bundle: impl Into<Arc<Bundle>>) {
         let bundle = bundle.into();
-        let anchors = bundle.x509_authorities.iter().filter_map(|der| Anchor::new(der).ok()).collect();
+        let anchors = path::anchors(Profile::Svid, &bundle.x509_authorities);
         self.0.insert(bundle.trust_domain.clone(), Trusted { bundle, anchors });
     }
 
@@ -171,8 +176,8 @@ impl Bundles {
     }
 
     /// The authorities of the trust domain with this name that may vouch for certificates.
-    pub(crate) fn anchors(&self, trust_domain: &str) -> Option<&[Anchor]> {
-        self.0.get(trust_domain).map(|trusted| trusted.anchors.as_ref())
+    pub(crate) fn anchors(&self, trust_domain: &str) -> Option<Result<&[Anchor], PathError>> {
+        self.0.get(trust_domain).map(|trusted| trusted.anchors.as_deref().map_err(Clone::clone))
     }
 }
 

@@ -1,37 +1,45 @@
-//! One certificate, bounded, parsed once, and held against the rules of RFC 5280 that do not depend
-//! on its place in a path.
+//! One certificate: bounded, parsed once, and asked by everyone after.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rustls_pki_types::CertificateDer;
 use x509_parser::{
+    asn1_rs::{Any, FromDer},
     certificate::X509Certificate,
-    extensions::{BasicConstraints, ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension},
-    prelude::FromDer,
-    public_key::PublicKey,
-    x509::{SubjectPublicKeyInfo, X509Version},
+    extensions::{BasicConstraints, ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension, X509Extension},
+    x509::{SubjectPublicKeyInfo, X509Name, X509Version},
 };
 
+use super::{constraints::Constraints, signature::Key};
 use crate::Timestamp;
 
 /// The longest certificate accepted, in bytes.
 pub const MAX_CERTIFICATE_BYTES: usize = 32 * 1024;
-/// The largest RSA key accepted, in bits: verifying costs grow with the square.
-pub const MAX_RSA_BITS: usize = 4096;
 
-/// A certificate that is well formed and whose critical extensions are all understood.
+/// A well-formed certificate. Whether it may be used for anything is the [`super::profile`]'s question.
 #[derive(Debug)]
 pub struct Certificate<'a> {
     x509: X509Certificate<'a>,
-    basic_constraints: Option<BasicConstraints>,
-    key_usage: Option<Marked<KeyUsage>>,
-    extended_key_usage: Option<ExtendedKeyUsage<'a>>,
-    alternative_names: Option<Marked<Vec<GeneralName<'a>>>>,
+    /// The contents of `signatureAlgorithm`, as DER.
+    algorithm: &'a [u8],
+    key: Key<'a>,
+    pub(super) basic_constraints: Option<Marked<BasicConstraints>>,
+    pub(super) key_usage: Option<Marked<KeyUsage>>,
+    pub(super) extended_key_usage: Option<ExtendedKeyUsage<'a>>,
+    pub(super) alternative_names: Option<Marked<Vec<GeneralName<'a>>>>,
+    pub(super) name_constraints: Option<Marked<Constraints>>,
+    pub(super) subject_key_id: Option<&'a [u8]>,
+    pub(super) authority_key_id: Option<&'a [u8]>,
+    /// Whether it has policy constraints, which are not processed here, and are not marked critical.
+    pub(super) has_policy_constraints: bool,
+    /// The first critical extension that is not understood here.
+    pub(super) unknown_critical: Option<String>,
 }
 
 /// The value of an extension, and whether it is marked critical.
 #[derive(Clone, Debug)]
-pub(crate) struct Marked<T> {
-    pub(crate) critical: bool,
-    pub(crate) value: T,
+pub(super) struct Marked<T> {
+    pub(super) critical: bool,
+    pub(super) value: T,
 }
 
 /// Which rule a certificate breaks.
@@ -43,30 +51,21 @@ pub enum CertificateError {
     /// Not DER, or not a certificate.
     #[error("it is not an X.509 certificate in DER")]
     Form,
-    /// Only version 3 can say what a certificate may be used for.
-    #[error("it is not of X.509 version 3")]
-    Version,
-    /// RFC 5280 section 4.1.2.2.
-    #[error("its serial number is not between 1 and 2^159")]
-    Serial,
+    /// Signed with another algorithm than it says inside (RFC 5280 section 4.1.1.2).
+    #[error("it names two different signature algorithms")]
+    TwoAlgorithms,
     /// An extension is there twice (section 4.2).
-    #[error("it has an extension twice")]
-    RepeatedExtension,
+    #[error("it has the extension {0} twice")]
+    RepeatedExtension(String),
     /// An extension that is understood here is malformed.
     #[error("its extension {0} is malformed")]
     Extension(String),
+    /// It breaks a rule of its place in a path.
+    #[error("{0}")]
+    Rule(&'static str),
     /// A critical extension that is not understood here (section 4.2).
     #[error("its critical extension {0} is unknown")]
     UnknownCritical(String),
-    /// An RSA key of more than [`MAX_RSA_BITS`].
-    #[error("its RSA key has {0} bits; at most {MAX_RSA_BITS} are accepted")]
-    RsaBits(usize),
-    /// It vouches for others but is not a CA (section 4.2.1.9).
-    #[error("it is not a certificate authority's")]
-    NotAuthority,
-    /// It vouches for others but its key may not sign certificates (section 4.2.1.3).
-    #[error("its key usage does not allow signing certificates")]
-    MayNotSign,
 }
 
 impl<'a> Certificate<'a> {
@@ -76,20 +75,25 @@ impl<'a> Certificate<'a> {
             return Err(CertificateError::Length(der.len()));
         }
         let (rest, x509) = X509Certificate::from_der(der).map_err(|_| CertificateError::Form)?;
-        if !rest.is_empty() {
+        if !rest.is_empty() || x509.signature_value.unused_bits != 0 {
             return Err(CertificateError::Form);
         }
-        if x509.version() != X509Version::V3 {
-            return Err(CertificateError::Version);
+        if x509.signature_algorithm != x509.tbs_certificate.signature {
+            return Err(CertificateError::TwoAlgorithms);
         }
-        check_serial(x509.raw_serial())?;
-        check_key(x509.public_key())?;
         let mut certificate = Self {
+            algorithm: signature_algorithm(der).ok_or(CertificateError::Form)?,
+            key: Key::parse(x509.tbs_certificate.subject_pki.raw).ok_or(CertificateError::Form)?,
             x509,
             basic_constraints: None,
             key_usage: None,
             extended_key_usage: None,
             alternative_names: None,
+            name_constraints: None,
+            subject_key_id: None,
+            authority_key_id: None,
+            has_policy_constraints: false,
+            unknown_critical: None,
         };
         certificate.take_extensions()?;
         Ok(certificate)
@@ -123,86 +127,131 @@ impl<'a> Certificate<'a> {
 
     /// Whether it is a certificate authority's.
     pub fn is_authority(&self) -> bool {
-        self.basic_constraints.as_ref().is_some_and(|constraints| constraints.ca)
-    }
-
-    /// Whether the subject has no name.
-    pub(crate) fn subject_is_empty(&self) -> bool {
-        self.x509.subject().iter_rdn().next().is_none()
-    }
-
-    pub(crate) fn key_usage(&self) -> Option<&Marked<KeyUsage>> {
-        self.key_usage.as_ref()
-    }
-
-    pub(crate) fn extended_key_usage(&self) -> Option<&ExtendedKeyUsage<'a>> {
-        self.extended_key_usage.as_ref()
-    }
-
-    pub(crate) fn alternative_names_are_critical(&self) -> bool {
-        self.alternative_names.as_ref().is_some_and(|names| names.critical)
+        self.basic_constraints.as_ref().is_some_and(|constraints| constraints.value.ca)
     }
 
     /// The URIs among the subject's alternative names.
-    pub(crate) fn uris(&self) -> impl Iterator<Item = &'a str> {
-        self.alternative_names.iter().flat_map(|names| &names.value).filter_map(|name| match name {
+    pub fn uris(&self) -> impl Iterator<Item = &'a str> {
+        self.names().iter().filter_map(|name| match name {
             GeneralName::URI(uri) => Some(*uri),
             _ => None,
         })
     }
 
-    /// What every certificate that vouches for another must be, wherever it stands.
-    pub(crate) fn check_issuer(&self) -> Result<(), CertificateError> {
-        if !self.is_authority() {
-            return Err(CertificateError::NotAuthority);
-        }
-        match &self.key_usage {
-            Some(usage) if !usage.value.key_cert_sign() => Err(CertificateError::MayNotSign),
-            _ => Ok(()),
-        }
+    pub(super) fn names(&self) -> &[GeneralName<'a>] {
+        self.alternative_names.as_ref().map_or(&[], |names| &names.value)
+    }
+
+    pub(super) fn version(&self) -> X509Version {
+        self.x509.version()
+    }
+
+    pub(super) fn serial(&self) -> &'a [u8] {
+        self.x509.raw_serial()
+    }
+
+    pub(super) fn subject(&self) -> &X509Name<'a> {
+        &self.x509.tbs_certificate.subject
+    }
+
+    pub(super) fn issuer(&self) -> &X509Name<'a> {
+        &self.x509.tbs_certificate.issuer
+    }
+
+    /// RFC 5280 section 6.1: issuer and subject are the same name, as when an authority changes its key.
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.subject().as_raw() == self.issuer().as_raw()
+    }
+
+    pub(super) fn key(&self) -> Key<'a> {
+        self.key
+    }
+
+    /// The signed part, the algorithm and the signature.
+    pub(super) fn signed(&self) -> (&[u8], &'a [u8], &[u8]) {
+        (self.x509.tbs_certificate.as_ref(), self.algorithm, &self.x509.signature_value.data)
     }
 
     fn take_extensions(&mut self) -> Result<(), CertificateError> {
-        let extensions = self.x509.extensions();
+        // Cloned because an extension's parsed value is borrowed from the certificate that changes here.
+        let extensions: Vec<X509Extension<'a>> = self.x509.extensions().to_vec();
         for (n, extension) in extensions.iter().enumerate() {
             if extensions[..n].iter().any(|earlier| earlier.oid == extension.oid) {
-                return Err(CertificateError::RepeatedExtension);
+                return Err(CertificateError::RepeatedExtension(extension.oid.to_id_string()));
             }
-            let critical = extension.critical;
-            match extension.parsed_extension() {
-                ParsedExtension::BasicConstraints(value) => self.basic_constraints = Some(value.clone()),
-                ParsedExtension::KeyUsage(value) => self.key_usage = Some(Marked { critical, value: *value }),
-                ParsedExtension::ExtendedKeyUsage(value) => self.extended_key_usage = Some(value.clone()),
-                ParsedExtension::SubjectAlternativeName(names) => {
-                    let value = names.general_names.clone();
-                    self.alternative_names = Some(Marked { critical, value });
-                }
-                // Enforced by the path's validation.
-                ParsedExtension::NameConstraints(_) => {}
-                ParsedExtension::ParseError { .. } => {
-                    return Err(CertificateError::Extension(extension.oid.to_id_string()));
-                }
-                _ if critical => return Err(CertificateError::UnknownCritical(extension.oid.to_id_string())),
-                _ => {}
+            self.take_extension(extension)?;
+        }
+        Ok(())
+    }
+
+    fn take_extension(&mut self, extension: &X509Extension<'a>) -> Result<(), CertificateError> {
+        let malformed = || CertificateError::Extension(extension.oid.to_id_string());
+        let critical = extension.critical;
+        match extension.parsed_extension() {
+            ParsedExtension::BasicConstraints(value) => {
+                self.basic_constraints = Some(Marked { critical, value: value.clone() });
             }
+            ParsedExtension::KeyUsage(value) => self.key_usage = Some(Marked { critical, value: *value }),
+            ParsedExtension::ExtendedKeyUsage(value) => {
+                let kinds =
+                    [value.server_auth, value.client_auth, value.code_signing, value.email_protection];
+                let others = [value.any, value.time_stamping, value.ocsp_signing, !value.other.is_empty()];
+                if !kinds.into_iter().chain(others).any(|is_there| is_there) {
+                    return Err(malformed()); // section 4.2.1.12: at least one
+                }
+                self.extended_key_usage = Some(value.clone());
+            }
+            ParsedExtension::SubjectAlternativeName(names) => {
+                if !names.general_names.iter().all(is_well_formed) {
+                    return Err(malformed());
+                }
+                self.alternative_names = Some(Marked { critical, value: names.general_names.clone() });
+            }
+            ParsedExtension::NameConstraints(_) => {
+                let value = Constraints::parse(extension.value).ok_or_else(malformed)?;
+                self.name_constraints = Some(Marked { critical, value });
+            }
+            ParsedExtension::SubjectKeyIdentifier(id) if !critical => self.subject_key_id = Some(id.0),
+            ParsedExtension::AuthorityKeyIdentifier(id) if !critical => {
+                self.authority_key_id = id.key_identifier.as_ref().map(|id| id.0);
+            }
+            // Whoever demands no policy, as everyone here, has processed this one by accepting it.
+            ParsedExtension::CertificatePolicies(_) => {}
+            ParsedExtension::ParseError { .. } => return Err(malformed()),
+            ParsedExtension::PolicyConstraints(_) if !critical => self.has_policy_constraints = true,
+            _ if critical => {
+                self.unknown_critical.get_or_insert_with(|| extension.oid.to_id_string());
+            }
+            _ => {}
         }
         Ok(())
     }
 }
 
-fn check_serial(serial: &[u8]) -> Result<(), CertificateError> {
-    let negative = serial.first().is_some_and(|byte| byte & 0x80 != 0);
-    let zero = serial.iter().all(|byte| *byte == 0);
-    if negative || zero || serial.len() > 20 { Err(CertificateError::Serial) } else { Ok(()) }
+/// The parser takes some names as they come; of those, the ones that DER writes as sequences must be sequences.
+fn is_well_formed(name: &GeneralName<'_>) -> bool {
+    match name {
+        GeneralName::X400Address(name) | GeneralName::EDIPartyName(name) => name.header.is_constructed(),
+        GeneralName::Invalid(..) => false,
+        _ => true,
+    }
 }
 
-fn check_key(key: &SubjectPublicKeyInfo<'_>) -> Result<(), CertificateError> {
-    match key.parsed() {
-        Ok(PublicKey::RSA(rsa)) => {
-            let digits = rsa.modulus.iter().skip_while(|byte| **byte == 0).count();
-            if digits * 8 > MAX_RSA_BITS { Err(CertificateError::RsaBits(digits * 8)) } else { Ok(()) }
-        }
-        Ok(_) => Ok(()),
-        Err(_) => Err(CertificateError::Form),
-    }
+/// Parses certificates in their order, the first being number `first`.
+pub(super) fn parse_all<'a>(
+    ders: &'a [CertificateDer<'_>],
+    first: usize,
+) -> Result<Vec<Certificate<'a>>, (usize, CertificateError)> {
+    let parse = |(n, der): (usize, &'a CertificateDer<'_>)| {
+        Certificate::parse(der).map_err(|reason| (first + n, reason))
+    };
+    ders.iter().enumerate().map(parse).collect()
+}
+
+/// The contents of the second of a certificate's three parts.
+fn signature_algorithm(der: &[u8]) -> Option<&[u8]> {
+    let (_, certificate) = Any::from_der(der).ok()?;
+    let (after_signed, _) = Any::from_der(certificate.data).ok()?;
+    let (_, algorithm) = Any::from_der(after_signed).ok()?;
+    Some(algorithm.data)
 }

@@ -3,7 +3,7 @@
 
 use rustls_pki_types::CertificateDer;
 
-use super::{Certificate, CertificateError, path};
+use super::{Certificate, CertificateError, path, profile::Profile};
 use crate::{Bundles, IdError, SpiffeId, Timestamp, TrustDomain};
 
 /// Why a chain is not an X509-SVID that is valid now.
@@ -30,9 +30,6 @@ pub enum SvidError {
     /// Section 4.4.
     #[error("the leaf's extended key usage lacks server or client authentication")]
     ExtendedKeyUsage,
-    /// Section 3.1.
-    #[error("the leaf has no subject, so its alternative names must be critical")]
-    NamesNotCritical,
     /// No bundle of the leaf's trust domain.
     #[error("no trust bundle of {0} is known here")]
     UnknownTrustDomain(TrustDomain),
@@ -51,14 +48,15 @@ pub fn verify(
 ) -> Result<SpiffeId, SvidError> {
     let (leaf_der, intermediates) = chain.split_first().ok_or(path::PathError::Empty)?;
     if chain.len() > path::MAX_CHAIN {
-        return Err(path::PathError::TooLong(chain.len()).into());
+        return Err(path::PathError::TooMany(chain.len(), path::MAX_CHAIN).into());
     }
     let leaf = Certificate::parse(leaf_der)?;
     let id = leaf_id(&leaf)?;
     let anchors = bundles
         .anchors(id.trust_domain_name())
-        .ok_or_else(|| SvidError::UnknownTrustDomain(id.trust_domain()))?;
-    path::verify(leaf_der, intermediates, anchors.iter(), path::AnyUsage, now)?;
+        .ok_or_else(|| SvidError::UnknownTrustDomain(id.trust_domain()))??;
+    let demands = path::Demands { now, purposes: Vec::new(), max_intermediates: None };
+    path::find(Profile::Svid, leaf_der, &leaf, intermediates, anchors, &demands)?;
     Ok(id)
 }
 
@@ -76,7 +74,7 @@ pub fn leaf_id(leaf: &Certificate<'_>) -> Result<SpiffeId, SvidError> {
     if leaf.is_authority() {
         return Err(SvidError::Authority);
     }
-    let usage = leaf.key_usage().ok_or(SvidError::KeyUsage("is missing"))?;
+    let usage = leaf.key_usage.as_ref().ok_or(SvidError::KeyUsage("is missing"))?;
     match usage.value {
         _ if !usage.critical => return Err(SvidError::KeyUsage("is not marked critical")),
         bits if !bits.digital_signature() => return Err(SvidError::KeyUsage("lacks digitalSignature")),
@@ -84,11 +82,8 @@ pub fn leaf_id(leaf: &Certificate<'_>) -> Result<SpiffeId, SvidError> {
         bits if bits.crl_sign() => return Err(SvidError::KeyUsage("has cRLSign")),
         _ => {}
     }
-    if leaf.extended_key_usage().is_some_and(|usage| !(usage.server_auth && usage.client_auth)) {
+    if leaf.extended_key_usage.as_ref().is_some_and(|usage| !(usage.server_auth && usage.client_auth)) {
         return Err(SvidError::ExtendedKeyUsage);
-    }
-    if leaf.subject_is_empty() && !leaf.alternative_names_are_critical() {
-        return Err(SvidError::NamesNotCritical);
     }
     Ok(id)
 }

@@ -1,0 +1,42 @@
+//! Signatures: did this key sign that certificate?
+
+use x509_parser::asn1_rs::{Any, BitString, FromDer};
+
+use super::Certificate;
+
+/// A public key as signatures are verified with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Key<'a> {
+    /// The contents of its AlgorithmIdentifier, as DER.
+    pub(super) algorithm: &'a [u8],
+    /// The key itself.
+    pub(super) bits: &'a [u8],
+}
+
+impl<'a> Key<'a> {
+    /// Takes a SubjectPublicKeyInfo apart.
+    pub(super) fn parse(spki: &'a [u8]) -> Option<Self> {
+        let (_, info) = Any::from_der(spki).ok()?;
+        let (after_algorithm, algorithm) = Any::from_der(info.data).ok()?;
+        let (_, key) = BitString::from_der(after_algorithm).ok()?;
+        // The first byte of a BIT STRING's contents counts unused bits; no key here has any.
+        let (_, raw) = Any::from_der(after_algorithm).ok()?;
+        (key.unused_bits == 0).then(|| Self { algorithm: algorithm.data, bits: &raw.data[1..] })
+    }
+
+    /// Whether this key signed `certificate`, with one of the algorithms that rustls verifies.
+    pub(super) fn signed(&self, certificate: &Certificate<'_>) -> bool {
+        let (message, algorithm, signature) = certificate.signed();
+        webpki::ALL_VERIFICATION_ALGS
+            .iter()
+            .filter(|known| {
+                *known.signature_alg_id() == *algorithm && *known.public_key_alg_id() == *self.algorithm
+            })
+            .any(|known| known.verify_signature(self.bits, message, signature).is_ok())
+    }
+
+    /// Whether signatures of this kind of key are verified here at all.
+    pub(super) fn is_supported(&self) -> bool {
+        webpki::ALL_VERIFICATION_ALGS.iter().any(|known| *known.public_key_alg_id() == *self.algorithm)
+    }
+}
