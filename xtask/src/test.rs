@@ -15,7 +15,7 @@ struct Step(&'static str, &'static str, fn(&mut Vec<Missing>) -> Result<()>);
 
 /// In the order of a reader's patience: quick answers first.
 const STEPS: [Step; 12] = [
-    Step("fmt", "the code is formatted", |_| tools::run(cargo("fmt").args(["--all", "--check"]))),
+    Step("fmt", "the code is formatted", |_| tools::run(tools::bare_cargo("fmt").args(["--all", "--check"]))),
     Step("tools", "wheels, Go modules and Go clients, fetched into target/", |missing| {
         tools::fetch_wheels(missing)?;
         tools::build_go_clients(missing)

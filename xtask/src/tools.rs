@@ -46,8 +46,15 @@ pub(crate) fn runs(program: impl AsRef<OsStr>, argument: &str) -> bool {
 
 /// cargo, in the root of the repository, with the lock file as committed.
 pub(crate) fn cargo(verb: &str) -> Command {
+    let mut command = bare_cargo(verb);
+    command.arg("--locked");
+    command
+}
+
+/// cargo with a verb that knows no lock file.
+pub(crate) fn bare_cargo(verb: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root()).arg(verb).arg("--locked");
+    command.current_dir(root()).arg(verb);
     command
 }
 

@@ -176,7 +176,10 @@ impl Random {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let seed = env::var("WRIT_KILL_SEED").ok().and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or(now.as_nanos() as u64) | 1;
-        println!("WRIT_KILL_SEED={seed} repeats this run");
+        #[expect(clippy::print_stdout, reason = "whoever wants to repeat a run needs it")]
+        {
+            println!("WRIT_KILL_SEED={seed} repeats this run");
+        }
         Self(seed)
     }
 

@@ -55,7 +55,7 @@ async fn a_second_node_joins_with_the_printed_line_and_serves_its_own_workloads(
     let writ = Writ::up_in_namespace(here, &["--listen", &format!("{}:8081", Cable::ADDRESSES[0])]);
     let printed = writ.run(&["token", "create", "--node", "second"]).done();
     let line = printed.out.lines().find(|line| line.contains("writ agent run")).expect("it prints the line");
-    let words: Vec<_> = line.trim().split_whitespace().skip_while(|word| *word != "writ").skip(1).collect();
+    let words: Vec<_> = line.split_whitespace().skip_while(|word| *word != "writ").skip(1).collect();
     assert!(!printed.err.contains("loopback"), "it listens on more than loopback: {}", printed.err);
 
     let folder = Folder::new();
