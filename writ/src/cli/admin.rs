@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use registry::objects::well_known;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,10 +14,10 @@ use super::{Shared, output};
 
 /// Connects to the server's private socket.
 pub(crate) async fn connect(shared: &Shared) -> Result<Client> {
-    let socket = shared.sockets.server()?;
-    Client::connect(&socket).await.with_context(
-        || "no server answers here; start one with `writ up`, or name its socket with --socket or --data",
-    )
+    let connected = Client::connect(&shared.sockets.server()?).await;
+    connected.map_err(|error| {
+        anyhow!("{error}; start a server with `writ up`, or name its socket with --socket or --data")
+    })
 }
 
 /// The trust domain of the server.

@@ -44,9 +44,10 @@ pub(crate) struct Writ {
 
 /// Options that every command has.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Shared {
     /// What to print: text for people, or JSON that stays the same.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "text|json", hide_possible_values = true)]
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) sockets: Sockets,

@@ -19,7 +19,7 @@ pub(crate) struct Sockets {
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// The data directory of the `writ up` to speak to.
-    #[arg(long, global = true, value_name = "DIR", env = "WRIT_DATA")]
+    #[arg(long, global = true, value_name = "DIR", env = "WRIT_DATA", hide_env_values = true)]
     pub(crate) data: Option<PathBuf>,
 }
 

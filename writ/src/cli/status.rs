@@ -4,10 +4,9 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use server_api::admin::Client;
 
 use super::{
-    Shared,
+    Shared, admin,
     output::{self, plain},
 };
 use crate::wire;
@@ -30,7 +29,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<ExitCode> {
 }
 
 async fn server(shared: &Shared) -> Result<Value> {
-    let mut client = Client::connect(&shared.sockets.server()?).await?;
+    let mut client = admin::connect(shared).await?;
     serde_json::from_slice(&client.status().await?).context("the server's state is not JSON")
 }
 

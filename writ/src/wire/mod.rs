@@ -6,13 +6,13 @@ pub(crate) mod workload;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use server_api::connect::connect_private;
 use tonic::transport::Channel;
 
 /// Connects to the agent that listens on `socket`.
 async fn connect(socket: &Path) -> Result<Channel> {
-    connect_private(socket).await.with_context(
-        || "no agent answers here; start one with `writ up`, or name its socket with --socket or --data",
-    )
+    connect_private(socket).await.map_err(|error| {
+        anyhow!("{error}; start an agent with `writ up`, or name its socket with --socket or --data")
+    })
 }
