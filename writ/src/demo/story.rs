@@ -16,7 +16,7 @@ use super::{
     stage::{Stage, took},
 };
 use crate::{
-    cli::{Shared, admin, explain::Seen, output},
+    cli::{Shared, admin, explain::Seen},
     up::{Host, Plan},
     wire,
 };
