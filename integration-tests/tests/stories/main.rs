@@ -3,6 +3,7 @@
 mod bad_bytes;
 mod certificates;
 mod corruption;
+mod declared;
 mod deletion;
 mod demo;
 mod documents;
@@ -15,6 +16,7 @@ mod go_spiffe;
 mod headers;
 mod kill_nine;
 mod network;
+mod nodes;
 mod peers;
 mod propagation;
 mod refusal;
@@ -23,6 +25,7 @@ mod selectors;
 mod server_down;
 mod tokens;
 mod up_twice;
+mod validate;
 
 use std::time::Duration;
 
