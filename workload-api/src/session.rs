@@ -59,7 +59,9 @@ impl<S: Source> Session<S> {
                 Refusal::NotIdentified
             }
         })?;
-        Ok(known.insert(Arc::new(caller)).clone())
+        let caller = Arc::new(caller);
+        *known = source.is_lasting(&caller).then(|| caller.clone());
+        Ok(caller)
     }
 }
 

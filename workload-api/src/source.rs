@@ -13,7 +13,12 @@ pub trait Source: Send + Sync + 'static {
     type Caller: Send + Sync + 'static;
 
     /// Proves what is needed to know who this process is.
-    fn identify(&self, peer: &Peer) -> impl Future<Output = Result<Self::Caller, CannotIdentify>> + Send;
+    fn identify(&self, peer: &Arc<Peer>)
+    -> impl Future<Output = Result<Self::Caller, CannotIdentify>> + Send;
+
+    /// Whether what was proved may be remembered for the whole connection. If something could not be
+    /// found out just now, the next request finds out anew.
+    fn is_lasting(&self, caller: &Self::Caller) -> bool;
 
     /// What the caller may have, now and after each change. A closed channel means that it may have
     /// nothing any more.
@@ -22,7 +27,7 @@ pub trait Source: Send + Sync + 'static {
     /// What can be seen of a process and why, as JSON: of the asker itself, or of the one with this pid.
     fn explain(
         &self,
-        asker: &Peer,
+        asker: &Arc<Peer>,
         pid: Option<u32>,
     ) -> impl Future<Output = Result<Vec<u8>, NoExplanation>> + Send;
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
 use spiffe::{PrivateKey, SpiffeId, TrustDomain};
 
 use crate::wire;
@@ -15,8 +16,8 @@ use crate::wire;
 pub struct X509Svid {
     /// Who its holder is.
     pub id: SpiffeId,
-    /// Leaf and intermediates, DER, one after the other.
-    pub chain: Vec<u8>,
+    /// Leaf first, without the root.
+    pub chain: Vec<CertificateDer<'static>>,
     /// The leaf's key.
     pub key: PrivateKey,
 }
@@ -55,6 +56,11 @@ impl Svids {
             x509_svid_response: OnceLock::new(),
             x509_bundles_response: OnceLock::new(),
         }
+    }
+
+    /// Who the caller is, its default identity first.
+    pub fn ids(&self) -> impl Iterator<Item = &SpiffeId> {
+        self.identities.iter().map(|identity| &identity.svid.id)
     }
 
     /// The answer to FetchX509SVID.

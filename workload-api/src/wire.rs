@@ -6,6 +6,7 @@ use proto::{
     workload::{X509BundlesResponse, X509svid, X509svidResponse},
     writ::explain::v1::{ExplainRequest, ExplainResponse},
 };
+use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::{Svids, grpc::MESSAGE_HEADER_BYTES};
@@ -20,7 +21,7 @@ pub(crate) fn x509_svid_response(svids: &Svids) -> Bytes {
             .iter()
             .map(|identity| X509svid {
                 spiffe_id: identity.svid.id.to_string(),
-                x509_svid: Bytes::copy_from_slice(&identity.svid.chain),
+                x509_svid: concatenated(&identity.svid.chain),
                 x509_svid_key: Bytes::from_owner(Zeroizing::new(identity.svid.key.pkcs8().to_vec())),
                 bundle: bundle_of(&identity.svid.id.trust_domain()),
                 hint: identity.hint.clone(),
@@ -62,4 +63,9 @@ fn framed(message: &impl Message) -> Bytes {
     bytes.put_u32(u32::try_from(length).expect("an answer is far shorter than 4 GiB"));
     message.encode_raw(&mut *bytes);
     Bytes::from_owner(bytes)
+}
+
+/// The Workload API wants a chain as one byte string.
+fn concatenated(chain: &[CertificateDer<'_>]) -> Bytes {
+    chain.iter().flat_map(|certificate| certificate.iter().copied()).collect()
 }

@@ -51,7 +51,7 @@ pub struct Line {
 
 impl Line {
     /// The process at the other end.
-    pub fn peer(&self) -> &Peer {
+    pub fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
 

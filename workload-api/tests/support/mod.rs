@@ -43,16 +43,20 @@ pub struct Commanded {
 impl Source for Commanded {
     type Caller = ();
 
-    async fn identify(&self, _: &Peer) -> Result<(), CannotIdentify> {
+    async fn identify(&self, _: &Arc<Peer>) -> Result<(), CannotIdentify> {
         self.identified.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn is_lasting(&self, (): &()) -> bool {
+        true
     }
 
     fn follow(&self, (): &()) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
-    async fn explain(&self, asker: &Peer, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
+    async fn explain(&self, asker: &Arc<Peer>, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
         match pid {
             Some(1) => Err(NoExplanation::NotYours(1)),
             pid => Ok(format!("{{\"pid\":{}}}", pid.unwrap_or(asker.pid())).into_bytes()),
@@ -175,7 +179,7 @@ pub fn holding_hinted(paths: &[(&str, &str)]) -> Standing {
         .map(|(path, hint)| Identity {
             svid: Arc::new(X509Svid {
                 id: own.join(path).unwrap(),
-                chain: format!("chain of {path}").into_bytes(),
+                chain: vec![b"chain of ".to_vec().into(), path.as_bytes().to_vec().into()],
                 key: PrivateKey::generate().unwrap(),
             }),
             hint: (*hint).to_owned(),
