@@ -102,7 +102,8 @@ fn print(outcome: &Outcome, effect: &str, shared: &Shared) -> Result<()> {
         }
         let mut text = format!("{effect}  {}\n", plain(&outcome.spiffe_id));
         for Change { field, from, to } in &outcome.changes {
-            text.push_str(&format!("  {field}: {from} -> {to}\n"));
+            let line = if from.is_null() { to.to_string() } else { format!("{from} -> {to}") };
+            text.push_str(&format!("  {}: {}\n", plain(field), plain(&line)));
         }
         text
     })?;
@@ -154,8 +155,15 @@ fn outcome(object: &Declared, applied: &Applied, current: &[Value]) -> Outcome {
         Effect::Deleted => "deleted",
         Effect::Unchanged | Effect::None => "unchanged",
     };
-    let before = current.iter().find(|entry| entry["id"] == after["id"]);
-    let changes = before.map(|before| changes(before, &after)).unwrap_or_default();
+    let changes = match applied.effect {
+        // What the server makes of it is not known yet; what the file says is.
+        Effect::Created => changes(&Value::Null, &object.body),
+        Effect::Updated => {
+            let before = current.iter().find(|entry| entry["id"] == after["id"]);
+            before.map(|before| changes(before, &after)).unwrap_or_default()
+        }
+        Effect::Deleted | Effect::Unchanged | Effect::None => Vec::new(),
+    };
     let spiffe_id = object.body["spiffe_id"].as_str().unwrap_or_default().to_owned();
     Outcome { place: object.place.clone(), effect, spiffe_id, changes, error }
 }
@@ -170,7 +178,11 @@ fn changes(before: &Value, after: &Value) -> Vec<Change> {
     let fields: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let differs = fields.into_iter().filter(|field| old.get(*field) != new.get(*field));
     differs
-        .map(|field| Change { field: field.clone(), from: before[field].clone(), to: after[field].clone() })
+        .map(|field| {
+            let value =
+                |fields: &serde_json::Map<String, Value>| fields.get(field).cloned().unwrap_or_default();
+            Change { field: field.clone(), from: value(old), to: value(new) }
+        })
         .collect()
 }
 

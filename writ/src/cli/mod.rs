@@ -47,7 +47,14 @@ pub(crate) struct Writ {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Shared {
     /// What to print: text for people, or JSON that stays the same.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "text|json", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "text|json",
+        hide_possible_values = true
+    )]
     pub(crate) output: Format,
     #[command(flatten)]
     pub(crate) sockets: Sockets,
@@ -127,8 +134,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
 /// Runs a command that talks to a daemon: one thread is enough, and starts fastest.
 fn client(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.context("cannot start")?.block_on(command);
-    outcome
+    runtime.context("cannot start")?.block_on(command)
 }
 
 /// Whoever read our output has seen enough, as `head` does.
