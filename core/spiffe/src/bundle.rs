@@ -262,3 +262,6 @@ fn jwt_jwk(authority: &JwtAuthority) -> BTreeMap<&'static str, Value> {
 
 const X509_USE: &str = "x509-svid";
 const JWT_USE: &str = "jwt-svid";
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ pub mod jwk;
 pub mod key;
 pub mod pin;
 pub mod selector;
+#[cfg(test)]
+mod test_pki;
 pub mod time;
 pub mod tls;
 pub mod x509;

@@ -305,3 +305,6 @@ fn tag(name: &GeneralName<'_>) -> u32 {
         GeneralName::Invalid(tag, _) => tag.0,
     }
 }
+
+#[cfg(test)]
+mod tests;

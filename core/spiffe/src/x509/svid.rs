@@ -87,3 +87,6 @@ pub fn leaf_id(leaf: &Certificate<'_>) -> Result<SpiffeId, SvidError> {
     }
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests;
