@@ -64,9 +64,9 @@ impl Running {
         match self.next_line(limit) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
-                panic!("{} said nothing for {limit:?}\n{}", self.name, self.log())
+                panic!("{} said nothing for {limit:?}", self.name)
             }
-            Err(RecvTimeoutError::Disconnected) => panic!("{} ended\n{}", self.name, self.log()),
+            Err(RecvTimeoutError::Disconnected) => panic!("{} ended", self.name),
         }
     }
 

@@ -9,8 +9,8 @@ use hyper_util::rt::TokioIo;
 use proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use proto::workload::{X509svidRequest, X509svidResponse};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -32,9 +32,14 @@ pub struct Svid {
     pub hint: String,
 }
 
-/// An open stream of X.509-SVIDs.
+/// A stream of X.509-SVIDs: asked for, and open as soon as the agent says so.
 #[derive(Debug)]
-pub struct Watch(Streaming<X509svidResponse>);
+pub enum Watch {
+    /// An agent may answer a waiting client only when it has something to say.
+    Asked(JoinHandle<Result<Streaming<X509svidResponse>, Status>>),
+    /// It has begun to answer.
+    Open(Box<Streaming<X509svidResponse>>),
+}
 
 impl Workload {
     /// Connects to a Workload API.
@@ -63,32 +68,39 @@ impl Workload {
     }
 
     /// Takes the first answer and ends the stream.
-    pub async fn fetch(&mut self) -> Result<Vec<Svid>, Status> {
-        self.watch().await?.next().await
+    pub async fn fetch(&self) -> Result<Vec<Svid>, Status> {
+        self.watch().next().await
     }
 
-    /// Opens a stream.
-    pub async fn watch(&mut self) -> Result<Watch, Status> {
-        let mut request = Request::new(X509svidRequest {});
-        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
-        self.0.fetch_x509svid(request).await.map(|answer| Watch(answer.into_inner()))
+    /// Asks for a stream.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.watch_with(&[("workload.spiffe.io", "true")])
     }
 
     /// The same with metadata of the story's choice.
-    pub async fn watch_with(&mut self, headers: &[(&'static str, &str)]) -> Result<Watch, Status> {
+    #[must_use]
+    pub fn watch_with(&self, headers: &[(&'static str, &str)]) -> Watch {
         let mut request = Request::new(X509svidRequest {});
         for (name, value) in headers {
             let value = value.parse().expect("a story sends valid metadata");
             request.metadata_mut().append(*name, value);
         }
-        self.0.fetch_x509svid(request).await.map(|answer| Watch(answer.into_inner()))
+        let mut client = self.0.clone();
+        Watch::Asked(tokio::spawn(async move {
+            client.fetch_x509svid(request).await.map(|answer| answer.into_inner())
+        }))
     }
 }
 
 impl Watch {
-    /// The next message, or how the stream ended.
+    /// The next message, or how the stream ended. Nothing is lost where this is not awaited to its end.
     pub async fn next(&mut self) -> Result<Vec<Svid>, Status> {
-        match self.0.message().await? {
+        if let Self::Asked(asked) = self {
+            *self = Self::Open(Box::new(asked.await.expect("asking does not panic")?));
+        }
+        let Self::Open(stream) = self else { return Err(Status::unknown("it is open by now")) };
+        match stream.message().await? {
             Some(message) => Ok(message.svids.iter().map(Svid::read).collect()),
             None => Err(Status::ok("the stream ended without an error")),
         }

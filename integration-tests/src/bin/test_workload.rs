@@ -53,14 +53,8 @@ async fn main() -> io::Result<()> {
 }
 
 /// Prints each message until the stream has ended, and then how.
-async fn watch(mut workload: Workload) -> io::Result<()> {
-    let mut stream = match workload.watch().await {
-        Ok(stream) => stream,
-        Err(status) => {
-            say(&Err(status));
-            return Ok(());
-        }
-    };
+async fn watch(workload: Workload) -> io::Result<()> {
+    let mut stream = workload.watch();
     loop {
         let message = stream.next().await;
         say(&message);
@@ -74,11 +68,7 @@ async fn watch(mut workload: Workload) -> io::Result<()> {
 async fn turn(socket: &Path, program: &str) -> io::Result<()> {
     let stream = UnixStream::connect(socket)?;
     let kept = stream.try_clone()?;
-    let mut served = match Workload::over_std(stream).await.watch().await {
-        Ok(served) => served,
-        Err(status) => return Err(io::Error::other(status)),
-    };
-    say(&served.next().await);
+    say(&Workload::over_std(stream).await.watch().next().await);
     Err(Command::new(program).arg("drain").stdin(Stdio::from(OwnedFd::from(kept))).exec())
 }
 
@@ -101,12 +91,8 @@ async fn open(socket: &Path, count: usize) -> io::Result<()> {
         if number % 100 == 99 {
             workload = Workload::connect(socket).await;
         }
-        let mut asking = workload.clone();
-        held.push(tokio::spawn(async move {
-            let mut stream = asking.watch().await?;
-            while stream.next().await.is_ok() {}
-            Ok::<_, Status>(())
-        }));
+        let mut stream = workload.watch();
+        held.push(tokio::spawn(async move { while stream.next().await.is_ok() {} }));
     }
     println!("{}", json!({ "open": held.len() }));
     tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink())).await??;

@@ -194,11 +194,8 @@ async fn metadata_beyond_sixteen_kibibytes_is_refused() {
     let writ = Writ::up();
     writ.entry("/well", &[&own_uid()]);
     let long = "x".repeat(20 << 10);
-    let mut workload = Workload::connect(&writ.workload_socket()).await;
-    let answer = match workload.watch_with(&[("workload.spiffe.io", "true"), ("x-long", &long)]).await {
-        Ok(mut stream) => stream.next().await,
-        Err(status) => Err(status),
-    };
+    let workload = Workload::connect(&writ.workload_socket()).await;
+    let answer = workload.watch_with(&[("workload.spiffe.io", "true"), ("x-long", &long)]).next().await;
     assert!(answer.is_err(), "{answer:?}");
     all_is_well(&writ, "long metadata").await;
 }

@@ -49,7 +49,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_else_is_acknowledged() {
     let data = disk.0.join("d");
     let writ = Writ::up_at(Folder::new(), data, &[]);
     let mut kept = vec![writ.entry("/kept", &[&own_uid()])];
-    let mut stream = Workload::connect(&writ.workload_socket()).await.watch().await.expect("it opens");
+    let mut stream = Workload::connect(&writ.workload_socket()).await.watch();
     stream.until("the identity", SOON, |svids| !svids.is_empty()).await;
 
     let filler = disk.fill();

@@ -22,11 +22,8 @@ async fn only_exactly_one_lower_case_true_is_the_header() {
         &[(NAME, "true, true")],
         &[("workload-spiffe-io", "true")],
     ] {
-        let mut workload = Workload::connect(&writ.workload_socket()).await;
-        let answer = match workload.watch_with(wrong).await {
-            Ok(mut stream) => stream.next().await,
-            Err(status) => Err(status),
-        };
+        let workload = Workload::connect(&writ.workload_socket()).await;
+        let answer = workload.watch_with(wrong).next().await;
         let status = answer.expect_err("a request without the header is refused");
         assert_eq!(status.code(), Code::InvalidArgument, "{wrong:?}: {status}");
         assert!(status.message().contains("security header missing"), "{wrong:?}: {status}");

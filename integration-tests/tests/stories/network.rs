@@ -67,7 +67,7 @@ async fn a_second_node_joins_with_the_printed_line_and_serves_its_own_workloads(
     let _ = writ.run(&entry).done();
     let socket = data.join("public/workload.sock");
     eventually(&format!("the second node listens\n{}", agent.log()), SOON, || socket.exists().then_some(()));
-    let mut workload = Workload::connect(&socket).await;
+    let workload = Workload::connect(&socket).await;
     let svids = match workload.fetch().await {
         Ok(svids) => svids,
         Err(_) => workload.fetch().await.expect("the second time it waits until it is there"),

@@ -20,11 +20,11 @@ async fn a_banned_node_loses_its_identities_at_once_and_its_name_for_good() {
     let _ = writ.run(&entry).done();
     let socket = data.join("public/workload.sock");
     eventually(&format!("the node listens\n{}", agent.log()), SOON, || socket.exists().then_some(()));
-    let mut workload = Workload::connect(&socket).await;
-    let mut stream = workload.watch().await.expect("it opens");
+    let workload = Workload::connect(&socket).await;
+    let mut stream = workload.watch();
     if stream.next().await.is_err() {
         // Refused the first time, it waits the second time.
-        stream = workload.watch().await.expect("it opens");
+        stream = workload.watch();
         stream.until("the identity", SOON, |svids| !svids.is_empty()).await;
     }
 

@@ -14,7 +14,7 @@ async fn a_created_and_a_deleted_entry_reach_an_open_stream_in_milliseconds() {
     let writ = Writ::up();
     writ.entry("/held", &[&own_uid()]);
     let mut admin = Admin::at(&writ.server_socket());
-    let mut stream = Workload::connect(&writ.workload_socket()).await.watch().await.expect("it opens");
+    let mut stream = Workload::connect(&writ.workload_socket()).await.watch();
     stream.until("the held identity", SOON, |svids| svids.len() == 1).await;
 
     let (mut created, mut deleted) = (Vec::new(), Vec::new());

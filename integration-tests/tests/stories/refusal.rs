@@ -12,7 +12,7 @@ use crate::{SOON, own_uid};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_refusal_comes_within_a_tenth_of_a_second_and_says_whom_to_ask() {
     let writ = Writ::up();
-    let mut workload = Workload::connect(&writ.workload_socket()).await;
+    let workload = Workload::connect(&writ.workload_socket()).await;
     let asked = Instant::now();
     let status = workload.fetch().await.expect_err("nothing is registered");
     let took = asked.elapsed();
@@ -26,9 +26,9 @@ async fn the_first_refusal_comes_within_a_tenth_of_a_second_and_says_whom_to_ask
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_again_waits_and_is_served_by_push() {
     let writ = Writ::up();
-    let mut workload = Workload::connect(&writ.workload_socket()).await;
+    let workload = Workload::connect(&writ.workload_socket()).await;
     workload.fetch().await.expect_err("nothing is registered");
-    let mut stream = workload.watch().await.expect("a waiting client's stream opens");
+    let mut stream = workload.watch();
     let early = timeout(Duration::from_millis(300), stream.next()).await;
     assert!(early.is_err(), "a waiting client's stream is silent, but: {early:?}");
     writ.entry("/waited", &[&own_uid()]);
@@ -40,7 +40,7 @@ async fn who_asks_again_waits_and_is_served_by_push() {
 async fn waiting_survives_a_new_connection_of_the_same_process() {
     let writ = Writ::up();
     Workload::connect(&writ.workload_socket()).await.fetch().await.expect_err("nothing is registered");
-    let mut stream = Workload::connect(&writ.workload_socket()).await.watch().await.expect("it opens");
+    let mut stream = Workload::connect(&writ.workload_socket()).await.watch();
     writ.entry("/waited", &[&own_uid()]);
     stream.until("the pushed identity", SOON, |svids| !svids.is_empty()).await;
 }
@@ -48,10 +48,10 @@ async fn waiting_survives_a_new_connection_of_the_same_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_client_is_refused_after_half_a_minute_with_the_same_words() {
     let writ = Writ::up();
-    let mut workload = Workload::connect(&writ.workload_socket()).await;
+    let workload = Workload::connect(&writ.workload_socket()).await;
     let first = workload.fetch().await.expect_err("nothing is registered");
     let asked = Instant::now();
-    let mut stream = workload.watch().await.expect("a waiting client's stream opens");
+    let mut stream = workload.watch();
     let end = stream.ended(Duration::from_secs(40)).await;
     let waited = asked.elapsed();
     assert_eq!((end.code(), end.message()), (first.code(), first.message()));
@@ -61,11 +61,11 @@ async fn a_waiting_client_is_refused_after_half_a_minute_with_the_same_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sixty_fifth_waiting_stream_of_a_user_is_refused_at_once() {
     let writ = Writ::up();
-    let mut workload = Workload::connect(&writ.workload_socket()).await;
+    let workload = Workload::connect(&writ.workload_socket()).await;
     workload.fetch().await.expect_err("nothing is registered");
     let mut held = Vec::new();
     for _ in 0..64 {
-        let mut stream = workload.watch().await.expect("a waiting client's stream opens");
+        let mut stream = workload.watch();
         held.push(tokio::spawn(async move { stream.ended(Duration::from_secs(60)).await }));
     }
     let asked = Instant::now();

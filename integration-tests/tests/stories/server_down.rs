@@ -14,7 +14,7 @@ use crate::{SOON, own_uid};
 async fn the_agent_serves_what_is_valid_while_the_server_is_down() {
     let writ = Writ::up();
     writ.entry("/steady", &[&own_uid()]);
-    let mut stream = Workload::connect(&writ.workload_socket()).await.watch().await.expect("it opens");
+    let mut stream = Workload::connect(&writ.workload_socket()).await.watch();
     stream.until("the identity", SOON, |svids| ids(svids) == [writ.id("/steady")]).await;
 
     writ.signal("server", Signal::SIGSTOP);
