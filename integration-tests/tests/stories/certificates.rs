@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use integration_tests::daemon::Server;
 use integration_tests::tls::{self, Identity};
 use integration_tests::{Folder, Running, Writ, eventually, node, writ_command};
 use proto::writ::node::v1::FollowRequest;
@@ -58,35 +59,12 @@ async fn a_workload_is_not_an_agent_though_its_certificate_is_of_the_same_root()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_certificate_has_ended_is_refused() {
-    let folder = Folder::new();
-    let config = folder.write(
-        "server.toml",
-        format!(
-            "trust_domain = \"short.example\"\nlisten = \"127.0.0.1:0\"\nagent_ttl = \"3s\"\nstate_dir = {:?}\nprivate_dir = {:?}\n",
-            folder.join("state"),
-            folder.join("private"),
-        ),
-    );
-    let _server = Running::start(
-        writ_command().args(["server", "run", "--config"]).arg(config),
-        "server",
-        folder.path(),
-    );
-    let socket = folder.join("private/server.sock");
-    let ask = |arguments: &[&str]| {
-        let mut command = writ_command();
-        command.args(arguments).args(["--output", "json", "--socket"]).arg(&socket);
-        integration_tests::Answer::of(&mut command)
-    };
-    let token = eventually("the server answers", SOON, || {
-        let answer = ask(&["token", "create", "--node", "brief"]);
-        (answer.code == 0).then(|| answer.json())
-    });
-    let address = token["server_address"].as_str().expect("a token says where").to_owned();
-    let brief = node::join(&address, token["token"].as_str().expect("a token")).await.expect("it joins");
-    follow(&address, Some(&brief)).await.expect("it is valid at first");
+    let server = Server::start("agent_ttl = \"3s\"\n");
+    let address = server.address();
+    let brief = node::join(address, &server.token("brief")).await.expect("it joins");
+    follow(address, Some(&brief)).await.expect("it is valid at first");
     let ended = async {
-        while follow(&address, Some(&brief)).await.is_ok() {
+        while follow(address, Some(&brief)).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

@@ -11,16 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use integration_tests::Folder;
 use integration_tests::admin::Admin;
+use integration_tests::daemon::{Agent, Server};
 use integration_tests::workload::Workload;
-use integration_tests::{Writ, eventually};
 use registry::objects::Key;
 use registry::{Change, Commit, Revision};
 use store::{Log as _, MacKey, Sqlite};
+use tokio::time::timeout;
 
 use crate::own_uid;
 
 const WRITERS: u64 = 4;
+
+const NODE: &str = "spiffe://writ.local/spire/agent/join_token/node";
 
 /// How long both may take to serve again on a loaded machine.
 const BACK: Duration = Duration::from_secs(30);
@@ -38,27 +42,25 @@ struct Heard {
 async fn nothing_acknowledged_is_lost_and_no_revision_is_skipped_or_reused() {
     let cycles: u64 = env::var("WRIT_KILL_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
     let mut random = Random::new();
-    let writ = Arc::new(Writ::up());
-    writ.entry("/steady", &[&own_uid()]);
+    let mut server = Server::start("");
+    let mut agent = Agent::join(&server, "node", Folder::new());
+    let mut admin = Admin::at(&server.socket());
+    admin.create("spiffe://writ.local/steady", NODE, &own_uid()).await.expect("it is accepted");
     let over = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|number| tokio::spawn(write(number, Arc::clone(&writ), Arc::clone(&over))))
-        .collect();
+    let writers: Vec<_> =
+        (0..WRITERS).map(|number| tokio::spawn(write(number, admin.clone(), Arc::clone(&over)))).collect();
 
     for cycle in 0..cycles {
         tokio::time::sleep(Duration::from_micros(random.below(150_000))).await;
-        let roles: &[&str] = match random.below(4) {
-            0 => &["agent"],
-            1 => &["agent", "server"],
-            _ => &["server"],
-        };
-        for role in roles {
-            let victim = writ.kill(role);
-            eventually(&format!("cycle {cycle}: another {role}"), BACK, || {
-                (writ.role(role) != victim).then_some(())
-            });
+        match random.below(4) {
+            0 => agent.kill_and_start(),
+            1 => {
+                agent.kill_and_start();
+                server.kill_and_start();
+            }
+            _ => server.kill_and_start(),
         }
-        both_serve(&writ, cycle).await;
+        both_serve(&server, &agent, cycle).await;
     }
     over.store(true, Ordering::Relaxed);
     let mut heard = Vec::new();
@@ -66,8 +68,7 @@ async fn nothing_acknowledged_is_lost_and_no_revision_is_skipped_or_reused() {
         heard.push(writer.await.expect("no writer panics"));
     }
 
-    let there: BTreeSet<_> =
-        Admin::at(&writ.server_socket()).list().await.expect("it answers").into_iter().collect();
+    let there: BTreeSet<_> = admin.list().await.expect("it answers").into_iter().collect();
     for one in &heard {
         assert!(one.created.len() > 10, "a writer wrote only {} entries: that is no load", one.created.len());
         for entry in &one.created {
@@ -78,21 +79,19 @@ async fn nothing_acknowledged_is_lost_and_no_revision_is_skipped_or_reused() {
             }
         }
     }
-    let writ = Arc::into_inner(writ).expect("the writers have ended");
-    let (_folder, data) = writ.down();
-    the_log_agrees(&data, &heard);
+    drop(agent);
+    the_log_agrees(server.down().path(), &heard);
 }
 
 /// Creates and deletes, one after the other, and keeps what was acknowledged.
-async fn write(number: u64, writ: Arc<Writ>, over: Arc<AtomicBool>) -> Heard {
-    let (mut admin, parent) = (Admin::at(&writ.server_socket()), writ.node_id());
+async fn write(number: u64, mut admin: Admin, over: Arc<AtomicBool>) -> Heard {
     let mut heard = Heard::default();
     for round in 0u64.. {
         if over.load(Ordering::Relaxed) {
             break;
         }
-        let id = writ.id(&format!("/load/{number}/{round}"));
-        match admin.create(&id, &parent, &format!("unix:uid:{}", 5000 + number)).await {
+        let id = format!("spiffe://writ.local/load/{number}/{round}");
+        match admin.create(&id, NODE, &format!("unix:uid:{}", 5000 + number)).await {
             Ok(entry) => heard.created.push(entry),
             Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
         }
@@ -108,24 +107,17 @@ async fn write(number: u64, writ: Arc<Writ>, over: Arc<AtomicBool>) -> Heard {
     heard
 }
 
-async fn both_serve(writ: &Writ, cycle: u64) {
+async fn both_serve(server: &Server, agent: &Agent, cycle: u64) {
     let serve = async {
-        while Admin::at(&writ.server_socket()).list().await.is_err() {
+        while Admin::at(&server.socket()).list().await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let socket = writ.workload_socket();
-        loop {
-            if tokio::net::UnixStream::connect(&socket).await.is_ok()
-                && let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), ask(&socket)).await
-            {
-                return;
-            }
+        while !matches!(timeout(Duration::from_secs(2), ask(&agent.workload_socket())).await, Ok(Ok(()))) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(BACK, serve)
-        .await
-        .unwrap_or_else(|_| panic!("cycle {cycle}: no service\n{}", writ.log()));
+    let served = timeout(BACK, serve).await;
+    assert!(served.is_ok(), "cycle {cycle}: no service\n{}\n{}", server.log(), agent.log());
 }
 
 async fn ask(socket: &Path) -> Result<(), tonic::Status> {
@@ -138,7 +130,7 @@ async fn ask(socket: &Path) -> Result<(), tonic::Status> {
 
 /// Reads the log as it lies on disk: revisions 1, 2, 3… and in them what was acknowledged, in order.
 fn the_log_agrees(data: &Path, heard: &[Heard]) {
-    let folder = data.join("state/server");
+    let folder = data.join("state");
     let key = fs::read(folder.join("mac.key")).expect("the key lies beside the log");
     let key = MacKey::new(key.try_into().expect("it has 32 bytes"));
     let mut log = Sqlite::open(&folder.join("log.db"), key).expect("the log is whole");

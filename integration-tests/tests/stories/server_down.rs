@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use integration_tests::daemon::{Agent, Server};
 use integration_tests::workload::{Workload, ids};
-use integration_tests::{Folder, Running, Writ, eventually, needs, writ_command};
+use integration_tests::{Folder, Writ, eventually, needs};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -53,40 +54,20 @@ async fn on_tmpfs_an_agent_serves_again_after_kill_nine_without_its_server() {
     if !needs::memory_folder(memory) {
         return;
     }
-    let writ = Writ::up();
-    let folder = Folder::within(memory);
-    let token = writ.ask(&["token", "create", "--node", "second"]);
-    let agent = |name: &str, token: Option<&str>| {
-        let mut command = writ_command();
-        command.args([
-            "agent",
-            "run",
-            "--server",
-            &writ.ready.server_address,
-            "--pin",
-            &writ.ready.server_pin,
-        ]);
-        command.arg("--data").arg(folder.path());
-        if let Some(token) = token {
-            command.args(["--token", token]);
-        }
-        Running::start(&mut command, name, folder.path())
-    };
-    let mut first = agent("first", token["token"].as_str());
+    let mut server = Server::start("");
+    let mut agent = Agent::join(&server, "second", Folder::within(memory));
     let entry = ["entry", "create", "--spiffe-id", "/second", "--parent", "second", "--selector", &own_uid()];
-    let _ = writ.run(&entry).done();
-    let socket = folder.join("public/workload.sock");
-    wait_for_identity(&socket, &first).await;
+    let _ = server.run(&entry).done();
+    wait_for_identity(&agent).await;
 
-    writ.signal("server", Signal::SIGSTOP);
-    first.signal(Signal::SIGKILL);
-    first.ended(SOON);
-    let second = agent("second", None);
-    wait_for_identity(&socket, &second).await;
-    writ.signal("server", Signal::SIGCONT);
+    server.signal(Signal::SIGSTOP);
+    agent.kill_and_start();
+    wait_for_identity(&agent).await;
+    server.signal(Signal::SIGCONT);
 }
 
-async fn wait_for_identity(socket: &Path, agent: &Running) {
+async fn wait_for_identity(agent: &Agent) {
+    let socket = &agent.workload_socket();
     let served = async {
         loop {
             if tokio::net::UnixStream::connect(socket).await.is_ok()
