@@ -5,12 +5,16 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::OnceLock,
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use peer::{Listener, Pinning};
 use tempfile::TempDir;
 
@@ -72,6 +76,8 @@ impl Puppet {
 
     fn listen(&mut self) -> String {
         let mut line = String::new();
+        let mut ask = [PollFd::new(self.answers.get_ref().as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ask, PollTimeout::from(20_000u16)), Ok(1), "the puppet answers in time");
         self.answers.read_line(&mut line).expect("the puppet answers");
         line.trim_end().to_owned()
     }

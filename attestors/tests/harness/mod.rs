@@ -1,0 +1,147 @@
+//! Real processes to attest: copies of `cat`, which answer each line with itself and so say that they run.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses another part of it")]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
+};
+
+use attestors::{Evidence, Strength, Wanted, WorkloadAttestors};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use peer::Peer;
+use spiffe::Selector;
+use tempfile::TempDir;
+
+/// A process that ends with the test.
+pub(crate) struct Running {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn program(program: &Path) -> Self {
+        Self::command(&mut Command::new(program))
+    }
+
+    /// Whatever this does first, in the end it executes `cat`.
+    pub(crate) fn command(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut running = Self { child, input, output };
+        assert_eq!(running.hear(), "running");
+        running
+    }
+
+    /// What the process says when it gets a line.
+    fn hear(&mut self) -> String {
+        writeln!(self.input, "running").expect("it takes input");
+        let mut line = String::new();
+        let mut ask = [PollFd::new(self.output.get_ref().as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ask, PollTimeout::from(20_000u16)), Ok(1), "it answers in time");
+        self.output.read_line(&mut line).expect("it answers");
+        line.trim_end().to_owned()
+    }
+
+    /// Holds it, as each of its connections does anew.
+    pub(crate) fn peer(&self) -> Arc<Peer> {
+        Arc::new(Peer::open(self.child.id()).expect("it can be held"))
+    }
+
+    /// Holds its only child.
+    pub(crate) fn child_peer(&self) -> Arc<Peer> {
+        let pid = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("readable");
+        Arc::new(Peer::open(children.trim().parse().expect("one child")).expect("it can be held"))
+    }
+
+    /// One more line, after which it is the next program, which answers too.
+    pub(crate) fn become_the_next(&mut self) {
+        assert_eq!((self.hear(), self.hear()), ("running".to_owned(), "running".to_owned()));
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is reaped");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the attestors say, if all that is `asked` for is wanted.
+pub(crate) async fn attest(all: &WorkloadAttestors, peer: &Arc<Peer>, asked: &[&str]) -> Evidence {
+    all.attest(peer, &wanted(asked)).await.expect("the process is what it was")
+}
+
+pub(crate) fn wanted(asked: &[&str]) -> Wanted {
+    let selectors: Vec<Selector> = asked.iter().map(|text| text.parse().expect("a selector")).collect();
+    selectors.iter().collect()
+}
+
+/// The values of one fact, as `unix:path`.
+pub(crate) fn values(evidence: &Evidence, fact: &str) -> Vec<String> {
+    let prefix = format!("{fact}:");
+    evidence
+        .selectors()
+        .filter_map(|selector| selector.as_str().strip_prefix(&prefix).map(str::to_owned))
+        .collect()
+}
+
+#[track_caller]
+pub(crate) fn assert_strength(evidence: &Evidence, fact: &str, strength: Strength) {
+    let found = evidence.facts.iter().find(|found| found.selector.as_str().starts_with(fact));
+    assert_eq!(found.expect("the fact is there").strength, strength, "{fact}");
+}
+
+/// Without path and hash, and with a note that says why.
+#[track_caller]
+pub(crate) fn assert_nameless(evidence: &Evidence, why: &str) {
+    assert_eq!((values(evidence, "unix:path"), values(evidence, "unix:sha256")), (vec![], vec![]));
+    assert!(evidence.notes.iter().any(|note| note.contains(why)), "{why:?} is not in {:?}", evidence.notes);
+}
+
+/// A directory that every user can enter.
+pub(crate) fn directory() -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("it can be opened");
+    directory
+}
+
+/// A program by this name that nothing else has the inode or, by what is put behind it, the hash of.
+pub(crate) fn program(directory: &Path, name: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::copy("/bin/cat", &path).expect("a copy");
+    let mut file = fs::OpenOptions::new().append(true).open(&path).expect("it opens");
+    file.write_all(name.as_bytes()).expect("an executable may have something behind it");
+    path
+}
+
+pub(crate) fn sha256(path: &Path) -> String {
+    let bytes = fs::read(path).expect("readable");
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes))
+}
+
+/// Whether a test that needs root can run. If not it is listed by name, and in CI it fails.
+#[track_caller]
+pub(crate) fn as_root(test: &str) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert!(env::var("CI").is_err(), "{test} needs root, and with CI set nothing may be left out");
+    // Past the test runner, which keeps back what a passing test prints.
+    let _ = writeln!(std::io::stderr().lock(), "not run: {test} needs root");
+    false
+}
+
+pub(crate) const BOTH: &[&str] = &["unix:path:/any", "unix:sha256:any"];
