@@ -29,14 +29,23 @@ pub(crate) struct Leaf {
 impl Authority {
     /// A self-signed authority with this name.
     pub(crate) fn root(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let (params, key) = authority(name, change);
+        Self::root_with_key(name, KeyPair::generate().unwrap(), change)
+    }
+
+    /// A self-signed authority with this name and key.
+    pub(crate) fn root_with_key(
+        name: &str,
+        key: KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        let params = authority(name, change);
         let der = params.self_signed(&key).unwrap().der().clone();
         Self { params, key, der }
     }
 
     /// An authority under this one.
     pub(crate) fn intermediate(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let (params, key) = authority(name, change);
+        let (params, key) = (authority(name, change), KeyPair::generate().unwrap());
         let der = params.signed_by(&key, &self.issuer()).unwrap().der().clone();
         Self { params, key, der }
     }
@@ -94,13 +103,13 @@ pub(crate) fn bundles(trust_domain: &str, authorities: &[&CertificateDer<'static
     [bundle(trust_domain, authorities)].into_iter().collect()
 }
 
-fn authority(name: &str, change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
+fn authority(name: &str, change: impl FnOnce(&mut CertificateParams)) -> CertificateParams {
     let mut params = base_params();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     change(&mut params);
-    (params, KeyPair::generate().unwrap())
+    params
 }
 
 fn base_params() -> CertificateParams {

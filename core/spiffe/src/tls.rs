@@ -4,237 +4,40 @@
 //! Each handshake asks for the bundles as they are at that moment, so a distrusted authority or a
 //! banned peer is refused from the next connection on.
 
-use std::{fmt, sync::Arc};
+mod verifier;
+
+use std::sync::Arc;
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    ServerConfig, SignatureScheme,
-    client::{
-        ResolvesClientCert, Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
-    server::{
-        NoServerSessionStorage, ResolvesServerCert,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    ClientConfig, Error, ServerConfig,
+    client::{ResolvesClientCert, Resumption, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{NoServerSessionStorage, ResolvesServerCert},
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::CertificateDer;
 
 use crate::{
-    Bundles, PrivateKey, SpiffeId, Timestamp, TrustDomain,
+    PrivateKey, SpiffeId, Timestamp,
     x509::{Certificate, svid},
 };
-
-/// Gives the bundles that are trusted at this moment.
-pub type CurrentBundles = Arc<dyn Fn() -> Arc<Bundles> + Send + Sync>;
-/// Gives the present time.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// Who may be at the other end.
-#[derive(Clone)]
-pub enum Expected {
-    /// Any workload of this trust domain.
-    AnyIn(TrustDomain),
-    /// Exactly this workload.
-    Exactly(SpiffeId),
-    /// Whoever the predicate accepts. What it refuses is refused in the handshake.
-    Matching(Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>),
-}
-
-/// Verifies peers by their X509-SVIDs, for servers and for clients. Names and addresses do not count.
-pub struct SvidVerifier {
-    bundles: CurrentBundles,
-    now: Now,
-    expected: Expected,
-    client_may_be_anonymous: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-/// A peer whose X509-SVID was verified in the handshake.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PeerSvid {
-    /// Who it is.
-    pub id: SpiffeId,
-    /// Its certificate's serial number, lower-case hex.
-    pub serial: String,
-    /// The SHA-256 of its SubjectPublicKeyInfo, lower-case hex.
-    pub public_key_sha256: String,
-    /// Its certificate's last moment of validity.
-    pub not_after: Timestamp,
-}
-
-impl SvidVerifier {
-    /// Verifies whoever `expected` allows against the bundles of each moment.
-    pub fn new(bundles: CurrentBundles, now: Now, expected: Expected) -> Self {
-        Self {
-            bundles,
-            now,
-            expected,
-            client_may_be_anonymous: false,
-            provider: Arc::new(aws_lc_rs::default_provider()),
-        }
-    }
-
-    /// Lets clients without a certificate in, as anonymous; one that shows a certificate must show a good one.
-    #[must_use]
-    pub fn client_may_be_anonymous(mut self) -> Self {
-        self.client_may_be_anonymous = true;
-        self
-    }
-
-    fn verify(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let chain: Vec<_> =
-            std::iter::once(leaf).chain(rest).map(|der| CertificateDer::from(der.as_ref())).collect();
-        let id = svid::verify(&chain, &(self.bundles)(), (self.now)()).map_err(refused)?;
-        match &self.expected {
-            Expected::AnyIn(trust_domain) if id.is_in(trust_domain) => Ok(()),
-            Expected::Exactly(expected) if id == *expected => Ok(()),
-            Expected::Matching(accepts) if accepts(&id) => Ok(()),
-            _ => Err(refused(Unexpected(id))),
-        }
-    }
-
-    fn verify_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// A peer that is who it says, but not who was meant.
-#[derive(Debug, thiserror::Error)]
-#[error("the peer is {0}, who is not expected here")]
-struct Unexpected(SpiffeId);
-
-fn refused(reason: impl std::error::Error + Send + Sync + 'static) -> Error {
-    CertificateError::Other(OtherError(Arc::new(reason))).into()
-}
-
-impl ServerCertVerifier for SvidVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verify(leaf, intermediates).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_signature(message, leaf, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-}
-
-impl ClientCertVerifier for SvidVerifier {
-    fn client_auth_mandatory(&self) -> bool {
-        !self.client_may_be_anonymous
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[] // a client knows which SVID to show, and need not learn whom we trust
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.verify(leaf, intermediates).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verify_signature(message, leaf, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-}
-
-impl fmt::Debug for SvidVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SvidVerifier")
-            .field("client_may_be_anonymous", &self.client_may_be_anonymous)
-            .finish_non_exhaustive()
-    }
-}
+use verifier::AnyServer;
+pub use verifier::{CurrentBundles, Expected, Now, SvidVerifier};
 
 /// A client that shows `identity` (or stays anonymous without one) and verifies its server.
 pub fn client_config(
     verifier: Arc<SvidVerifier>,
     identity: Option<Arc<dyn ResolvesClientCert>>,
 ) -> Result<ClientConfig, Error> {
-    unresumable_client(verifier.provider.clone(), verifier, identity)
+    unresumable_client(verifier.provider(), verifier, identity)
 }
 
-/// A client that does not check who the server is, for a bootstrap without pin that the operator
+/// A client that does not check who the server is: for a bootstrap without pin that the operator
 /// asked for by name, and for fetching what carries its own signature.
 pub fn insecure_client_config_without_server_identity() -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    unresumable_client(provider.clone(), Arc::new(AnyServer(provider)), None)
-}
-
-fn unresumable_client(
-    provider: Arc<CryptoProvider>,
-    verifier: Arc<dyn ServerCertVerifier>,
-    identity: Option<Arc<dyn ResolvesClientCert>>,
-) -> Result<ClientConfig, Error> {
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
-        .dangerous() // rustls' word for any verifier but its own
-        .with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
-        Some(identity) => builder.with_client_cert_resolver(identity),
-        None => builder.with_no_client_auth(),
-    };
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
-    Ok(config)
+    unresumable_client(provider.clone(), Arc::new(AnyServer::new(provider)), None)
 }
 
 /// A server that shows `identity` and verifies its clients.
@@ -242,7 +45,7 @@ pub fn server_config(
     verifier: Arc<SvidVerifier>,
     identity: Arc<dyn ResolvesServerCert>,
 ) -> Result<ServerConfig, Error> {
-    let mut config = ServerConfig::builder_with_provider(verifier.provider.clone())
+    let mut config = ServerConfig::builder_with_provider(verifier.provider())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(identity);
@@ -266,6 +69,19 @@ pub fn fixed_identity(
     Ok(Arc::new(SingleCertAndKey::from(certified_key(chain, key)?)))
 }
 
+/// A peer whose X509-SVID was verified in the handshake.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerSvid {
+    /// Who it is.
+    pub id: SpiffeId,
+    /// Its certificate's serial number, lower-case hex.
+    pub serial: String,
+    /// The SHA-256 of its SubjectPublicKeyInfo, lower-case hex.
+    pub public_key_sha256: String,
+    /// Its certificate's last moment of validity.
+    pub not_after: Timestamp,
+}
+
 /// Whose certificates these are, after a handshake that [`SvidVerifier`] accepted: the argument is
 /// what rustls' `peer_certificates()` gives, `None` for an anonymous client.
 pub fn peer_svid(verified: Option<&[CertificateDer<'_>]>) -> Result<Option<PeerSvid>, svid::SvidError> {
@@ -279,43 +95,25 @@ pub fn peer_svid(verified: Option<&[CertificateDer<'_>]>) -> Result<Option<PeerS
     }))
 }
 
-/// Accepts any server that has the key of the certificate it shows.
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _leaf: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn unresumable_client(
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Option<Arc<dyn ResolvesClientCert>>,
+) -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous() // rustls' word for any verifier but its own
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(identity),
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    Ok(config)
 }
 
 const ALPN_H2: &[u8] = b"h2";
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,228 @@
+//! The protocol line by line, and one case of each operation; the operations' own rules are tested in `core/spiffe`.
 
+use std::{cell::RefCell, rc::Rc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+use super::*;
+
+/// An authority that is valid from 2026 to 2036.
+const ROOT: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBSDCB76ADAgECAgEBMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXIwHhcNMjYw\n\
+MTAxMDAwMDAwWhcNMzYwMTAxMDAwMDAwWjAMMQowCAYDVQQDDAFyMFkwEwYHKoZI\n\
+zj0CAQYIKoZIzj0DAQcDQgAEo6TMgCn0MGm7Kq0ibMuC8WdpeXsWKBqvFiXYQcu6\n\
+wbgJcMUMXm+cz0ilRdvilQb1Qkurmp1meNhak1ioXHZY7aNCMEAwDwYDVR0TAQH/\n\
+BAUwAwEB/zAOBgNVHQ8BAf8EBAMCAQYwHQYDVR0OBBYEFBWH0kGG9BEaG+R04KxG\n\
+Y02bduk4MAoGCCqGSM49BAMCA0gAMEUCIQDxGw27tk2yLQj5tslfMzWEnQS9l5i3\n\
+PP+Z8WIiF9zXmQIgc7M2r9kzRjIFZozFKUNqZ7wU+uXee6uMwdbAHYat0n0=\n\
+-----END CERTIFICATE-----\n";
+/// The X509-SVID of `spiffe://acme.example/web` under it.
+const SVID: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBVjCB/aADAgECAgECMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXIwHhcNMjYw\n\
+MTAxMDAwMDAwWhcNMzYwMTAxMDAwMDAwWjAAMFkwEwYHKoZIzj0CAQYIKoZIzj0D\n\
+AQcDQgAELxe0afA/02SKrmWc9Avr1R77iXsh+YM51pqZW/lsOltSIYF38FmRA19w\n\
+8+eJkH5igLQspcvJoQpA+MtRxJkD/6NcMFowDgYDVR0PAQH/BAQDAgeAMB8GA1Ud\n\
+IwQYMBaAFBWH0kGG9BEaG+R04KxGY02bduk4MCcGA1UdEQEB/wQdMBuGGXNwaWZm\n\
+ZTovL2FjbWUuZXhhbXBsZS93ZWIwCgYIKoZIzj0EAwIDSAAwRQIhAMbPp+FS3A8s\n\
+jDrfwCZEeKGB5WIWkdDWmY/BRPqKu6KxAiB4pIhJx0QTpt2ted3J3p4QqYMmvo6D\n\
+FJ7JTpE0umuVzA==\n\
+-----END CERTIFICATE-----\n";
+
+const NOW: &str = "2030-01-01T00:00:00Z";
+
+fn answers(lines: &[u8]) -> Vec<String> {
+    let mut output = Vec::new();
+    run(lines, &mut output, || Timestamp::parse_rfc3339(NOW).unwrap()).unwrap();
+    String::from_utf8(output).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn answer_to(op: &str, input: Value) -> Value {
+    let line = json!({ "id": 7, "op": op, "input": input }).to_string();
+    let answers = answers(line.as_bytes());
+    assert_eq!(answers.len(), 1);
+    let answer: Value = serde_json::from_str(&answers[0]).unwrap();
+    assert_eq!(answer["id"], 7);
+    assert!(answer["us"].is_u64() && answer["error"].is_string());
+    answer
+}
+
+fn accepted(op: &str, input: Value) -> Value {
+    let answer = answer_to(op, input);
+    assert_eq!(answer["verdict"], "ok", "{answer}");
+    answer["value"].clone()
+}
+
+fn assert_rejected(op: &str, input: Value) {
+    let answer = answer_to(op, input);
+    assert_eq!((&answer["verdict"], &answer["value"]), (&json!("reject"), &Value::Null), "{answer}");
+    assert_ne!(answer["error"], "");
+}
+
+fn b64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// The DER of a PEM text, in base64.
+fn der(pem: &str) -> String {
+    pem.lines().filter(|line| !line.starts_with('-')).collect()
+}
+
+#[test]
+fn ids_come_back_unchanged_whatever_they_are() {
+    for id in [
+        "1",
+        "null",
+        "-0.0",
+        "1.10",
+        "1e400",
+        "123456789012345678901234567890",
+        r#""a\u0062\"""#,
+        r#"{"a" : [1,1]}"#,
+    ] {
+        let line = format!(r#"{{"id":{id},"op":"trust_domain","input":{{"s_b64":"YQ=="}}}}"#);
+        assert!(answers(line.as_bytes())[0].starts_with(&format!(r#"{{"id":{id},"verdict":"ok""#)), "{id}");
+    }
+}
+
+#[test]
+fn every_line_is_answered_in_its_place_however_bad_it_is() {
+    let good = json!({ "id": "good", "op": "trust_domain", "input": { "s_b64": "YQ==" } }).to_string();
+    let bad = [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"7",
+        b"\xff\xfe",
+        b"{\"id\":1}",
+        b"{\"id\":1,\"op\":2}",
+        b"{\"op\":\"spiffe_id\"}",
+        b"{\"id\":1,\"id\":2,\"op\":\"spiffe_id\"}",
+        b"{} {}",
+        b"null",
+    ];
+    let mut lines = Vec::new();
+    for line in bad {
+        lines.extend([line, b"\n", good.as_bytes(), b"\n"].concat());
+    }
+    let answers = answers(&lines);
+    assert_eq!(answers.len(), 2 * bad.len());
+    for pair in answers.chunks(2) {
+        assert!(pair[0].contains(r#""verdict":"reject","value":null,"error":""#), "{}", pair[0]);
+        assert!(pair[1].starts_with(r#"{"id":"good","verdict":"ok""#), "{}", pair[1]);
+    }
+    assert!(answers[10].starts_with(r#"{"id":1,"#), "an id is found where the rest is wrong");
+}
+
+#[test]
+fn a_line_that_is_too_long_is_answered_and_the_next_one_too() {
+    let longest = format!(r#"{{"id":1,"op":"none"{}}}"#, " ".repeat(MAX_LINE_BYTES - 20));
+    assert_eq!(longest.len(), MAX_LINE_BYTES);
+    let answers = answers(format!("{longest}\n{longest} \n{longest} {longest}\n{longest}").as_bytes());
+    let verdicts: Vec<_> = answers.iter().map(|answer| answer.contains("unsupported")).collect();
+    assert_eq!(verdicts, [true, false, false, true]);
+}
+
+#[test]
+fn an_unknown_operation_is_unsupported() {
+    let answer = answer_to("jwtsvid_mint", json!({}));
+    assert_eq!((&answer["verdict"], &answer["value"]), (&json!("unsupported"), &Value::Null));
+}
+
+/// Gives one line at a time, and notes when it is asked for the next.
+struct Lines(Vec<&'static [u8]>, Rc<RefCell<Vec<&'static str>>>);
+
+impl Read for Lines {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.1.borrow_mut().push("read");
+        let line = self.0.pop().unwrap_or_default();
+        buffer[..line.len()].copy_from_slice(line);
+        Ok(line.len())
+    }
+}
+
+/// Notes when it is flushed.
+struct Answers(Rc<RefCell<Vec<&'static str>>>);
+
+impl Write for Answers {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.borrow_mut().push("flush");
+        Ok(())
+    }
+}
+
+#[test]
+fn each_answer_is_flushed_before_the_next_line_is_read() {
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let lines = std::io::BufReader::new(Lines(vec![b"{}\n", b"{}\n"], order.clone()));
+    run(lines, std::io::BufWriter::new(Answers(order.clone())), Timestamp::default).unwrap();
+    assert_eq!(*order.borrow(), ["read", "flush", "read", "flush", "read"]);
+}
+
+#[test]
+fn spiffe_id_and_trust_domain() {
+    let value = accepted("spiffe_id", json!({ "id_b64": b64("spiffe://acme.example/web"), "more": 1 }));
+    assert_eq!(value, json!({ "trust_domain": "acme.example", "path": "/web" }));
+    let value = accepted("trust_domain", json!({ "s_b64": b64("acme.example") }));
+    assert_eq!(value, json!({ "trust_domain": "acme.example" }));
+    assert_rejected("spiffe_id", json!({ "id_b64": b64("spiffe://acme.example/web/") }));
+    assert_rejected("spiffe_id", json!({ "id_b64": b64(b"spiffe://acme/\xff") }));
+    assert_rejected("spiffe_id", json!({ "id_b64": "not base64" }));
+    assert_rejected("spiffe_id", json!({}));
+    assert_rejected("spiffe_id", Value::Null);
+    assert_rejected("trust_domain", json!({ "s_b64": b64("Acme") }));
+}
+
+#[test]
+fn x509svid_verify() {
+    let case = |trust_domain: &str, now: &str| json!({ "chain_der_b64": [der(SVID)], "bundles": { trust_domain: [der(ROOT)] }, "now": now });
+    assert_eq!(
+        accepted("x509svid_verify", case("acme.example", NOW)),
+        json!({ "spiffe_id": "spiffe://acme.example/web" })
+    );
+    assert_rejected("x509svid_verify", case("other.example", NOW));
+    assert_rejected("x509svid_verify", case("acme.example", "2036-01-01T00:00:01Z"));
+    assert_rejected("x509svid_verify", case("acme.example", "today"));
+    assert_rejected("x509svid_verify", case("Acme", NOW));
+    assert_rejected("x509svid_verify", json!({ "chain_der_b64": [], "bundles": {}, "now": NOW }));
+}
+
+#[test]
+fn bundle_parse() {
+    let document =
+        json!({ "keys": [{ "kty": "EC", "use": "x509-svid", "x5c": [der(ROOT)] }], "spiffe_sequence": 3 });
+    let case = |document: &str| json!({ "trust_domain": "acme.example", "doc_b64": b64(document) });
+    let value = accepted("bundle_parse", case(&document.to_string()));
+    assert_eq!(
+        value,
+        json!({ "x509_authorities": 1, "jwt_authorities": 0, "sequence": 3, "refresh_hint": null })
+    );
+    assert_rejected("bundle_parse", case("{}"));
+    assert_rejected("bundle_parse", json!({ "trust_domain": "", "doc_b64": b64("{\"keys\":[]}") }));
+}
+
+#[test]
+fn x509_path() {
+    let case = json!({ "trusted_certs": [ROOT], "untrusted_intermediates": [], "peer_certificate": SVID,
+        "validation_time": NOW, "extended_key_usage": ["serverAuth"], "max_chain_depth": null, "features": [] });
+    let with = |name: &str, value: Value| {
+        let mut case = case.clone();
+        case[name] = value;
+        case
+    };
+    assert_eq!(accepted("x509_path", case.clone()), Value::Null);
+    assert_eq!(accepted("x509_path", with("validation_time", Value::Null)), Value::Null, "now");
+    assert_eq!(accepted("x509_path", with("max_chain_depth", json!(0))), Value::Null);
+    assert_rejected("x509_path", with("validation_time", json!("2036-01-01T00:00:01+00:00")));
+    assert_rejected("x509_path", with("peer_certificate", json!(ROOT)));
+    assert_rejected("x509_path", with("trusted_certs", json!([])));
+    assert_rejected("x509_path", with("trusted_certs", json!([SVID])));
+    assert_rejected("x509_path", with("peer_certificate", json!("no PEM")));
+    assert_rejected("x509_path", with("extended_key_usage", json!(["unheardOf"])));
+}

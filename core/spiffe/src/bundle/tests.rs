@@ -6,7 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     PrivateKey,
-    test_pki::{Authority, bundle},
+    test_pki::{Authority, NOW, bundle},
+    x509::svid,
 };
 
 fn parse(document: &Value) -> Result<Bundle, BundleError> {
@@ -53,6 +54,24 @@ fn a_written_x509_authority_has_its_key_beside_it_and_no_kid() {
     assert_eq!((&key["kty"], &key["crv"], &key["use"]), (&json!("EC"), &json!("P-256"), &json!("x509-svid")));
     assert_eq!(key["x5c"], json!([STANDARD.encode(&der)]));
     assert!(key["x"].is_string() && key["y"].is_string() && key.get("kid").is_none());
+}
+
+#[test]
+fn authorities_of_every_kind_of_key_are_written_read_and_verified_with() {
+    for algorithm in [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+        &rcgen::PKCS_ED25519,
+        &rcgen::PKCS_RSA_SHA256,
+    ] {
+        let root = Authority::root_with_key("root", rcgen::KeyPair::generate_for(algorithm).unwrap(), |_| {});
+        let written = bundle("acme.example", &[&root.der]);
+        let read = Bundle::parse(written.trust_domain.clone(), &written.to_document().unwrap()).unwrap();
+        assert_eq!(read, written, "{algorithm:?}");
+        let leaf = root.leaf("spiffe://acme.example/web", |_| {}).der;
+        assert!(svid::verify(&[leaf], &[read].into_iter().collect(), NOW).is_ok(), "{algorithm:?}");
+    }
 }
 
 #[test]

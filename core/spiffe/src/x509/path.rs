@@ -352,3 +352,6 @@ fn allows(extension: Option<&ExtendedKeyUsage<'_>>, purposes: &[Purpose]) -> boo
 fn check_with_second_parser(der: &CertificateDer<'_>) -> Result<(), CertificateError> {
     webpki::EndEntityCert::try_from(der).map(drop).map_err(|_| CertificateError::Form)
 }
+
+#[cfg(test)]
+mod tests;
