@@ -6,6 +6,7 @@ pub mod agent;
 pub mod bundle;
 pub mod delta;
 pub mod entry;
+pub mod filter;
 pub mod id;
 pub mod selector;
 pub mod status;

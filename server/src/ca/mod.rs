@@ -1,0 +1,115 @@
+//! The certificate authority: the only place where signing keys are.
+//!
+//! Which authorities there are and where they stand in rotation, the log says; here are their keys,
+//! the turns that are due ([`rotation`]), and what is signed with them.
+
+mod issue;
+mod keys;
+mod root;
+pub(crate) mod rotation;
+mod subject_key;
+
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+pub(crate) use issue::{Issued, Issuer, Subject};
+pub use keys::KeyStoreError;
+use keys::{Disk, KeyStore, Memory};
+use registry::{
+    Registry,
+    decide::authority::NewAuthority,
+    objects::{Authority, AuthorityId, Slot},
+};
+use spiffe::{Timestamp, TrustDomain};
+pub(crate) use subject_key::{KeyRefused, SubjectKey};
+
+use crate::config::CaKeys;
+
+/// The authorities' keys, and the authority that signs now.
+pub(crate) struct Ca {
+    keys: Box<dyn KeyStore>,
+    active: ArcSwapOption<Issuer>,
+}
+
+/// A certificate that cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The key is not there.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// rcgen refuses.
+    #[error("the certificate cannot be made: {0}")]
+    Rcgen(#[from] rcgen::Error),
+    /// An authority without certificates.
+    #[error("the authority has no certificate")]
+    EmptyChain,
+    /// The authority or the time asked for is over.
+    #[error("the certificate would end before it begins")]
+    Ended,
+    /// The time is outside what a certificate can say.
+    #[error("the time is outside the years that a certificate can name")]
+    Date,
+    /// No randomness.
+    #[error("the operating system gives no randomness")]
+    Randomness,
+    /// No authority signs, because there is none whose key is here.
+    #[error("no certificate authority is active; see the server's log")]
+    NoAuthority,
+}
+
+impl Ca {
+    /// Opens the keys.
+    pub(crate) fn open(kept: CaKeys, directory: &Path) -> Result<Self, KeyStoreError> {
+        let keys: Box<dyn KeyStore> = match kept {
+            CaKeys::Disk => Box::new(Disk::open(directory)?),
+            CaKeys::Memory => Box::new(Memory::default()),
+        };
+        Ok(Self { keys, active: ArcSwapOption::empty() })
+    }
+
+    /// Makes a key and the certificate of a new authority, which the log does not know yet.
+    pub(crate) fn prepare(
+        &self,
+        trust_domain: &TrustDomain,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<NewAuthority, IssueError> {
+        root::self_signed(trust_domain, &self.keys.make()?, ttl, now)
+    }
+
+    /// Which of the authorities that may sign have their key here. A key that is here but cannot be
+    /// used, because its file is open to others, is an error: nobody takes its place in silence.
+    pub(crate) fn keys_here(&self, registry: &Registry) -> Result<HashSet<AuthorityId>, KeyStoreError> {
+        let mut here = HashSet::new();
+        for authority in registry.authorities().filter(|authority| may_sign(authority)) {
+            if self.keys.find(&authority.id)?.is_some() {
+                here.insert(authority.id.clone());
+            }
+        }
+        Ok(here)
+    }
+
+    /// Signs from now on with the authority that is active in `registry`, and destroys the keys of those
+    /// that will not sign again.
+    pub(crate) fn follow(&self, registry: &Registry) -> Result<(), IssueError> {
+        let active = registry.authorities().find(|authority| authority.slot == Slot::Active);
+        if let Some(active) = active
+            && self.active.load().as_ref().is_none_or(|issuer| *issuer.id() != active.id)
+        {
+            let issuer = self.keys.find(&active.id)?.map(|key| Issuer::new(active, key)).transpose()?;
+            self.active.store(issuer.map(Arc::new));
+        }
+        let needed = registry.authorities().filter(|authority| may_sign(authority));
+        Ok(self.keys.keep_only(&needed.map(|authority| authority.id.clone()).collect::<Vec<_>>())?)
+    }
+
+    /// The authority that signs now.
+    pub(crate) fn issuer(&self) -> Result<Arc<Issuer>, IssueError> {
+        self.active.load_full().ok_or(IssueError::NoAuthority)
+    }
+}
+
+/// Old authorities never sign again.
+fn may_sign(authority: &Authority) -> bool {
+    !matches!(authority.slot, Slot::Old { .. })
+}

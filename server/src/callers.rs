@@ -1,0 +1,232 @@
+//! Who may call what: the one table, and the door that every request passes.
+//!
+//! What is not in the table is nobody's. A handler finds in its request the [`Caller`] that the door
+//! authenticated, so no handler can forget to ask.
+
+use std::{collections::HashMap, net::SocketAddr, sync::LazyLock};
+
+use registry::{
+    Author,
+    decide::node::{NodeRefusal, NodeSeen, Standing},
+};
+use server_api::{
+    accept::ConnectionPeer,
+    wire::status::{Reason, agent_denied},
+};
+use spiffe::{SpiffeId, Timestamp};
+use tonic::Status;
+
+use crate::{ledger::Ledger, local::LocalPeer, now};
+
+/// Who may call one method.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum May {
+    /// Everyone, also without a client certificate.
+    Anyone,
+    /// An administrator: on the private socket, or with the SVID of an entry with `admin`.
+    Admin,
+    /// An agent whose node is in good standing.
+    Node,
+    /// Whoever reaches the private socket, and nobody over the network.
+    Local,
+}
+
+/// Every method that is served.
+pub(crate) const TABLE: &[(&str, May)] = &[
+    ("/writ.node.v1.Node/Bundle", May::Anyone),
+    ("/writ.node.v1.Node/Follow", May::Node),
+    ("/writ.node.v1.Node/Sign", May::Node),
+    ("/writ.admin.v1.Admin/Status", May::Admin),
+    ("/writ.admin.v1.Admin/List", May::Admin),
+    ("/writ.admin.v1.Admin/Apply", May::Admin),
+    ("/writ.admin.v1.Admin/CreateToken", May::Admin),
+    ("/writ.admin.v1.Admin/ResetToken", May::Admin),
+    ("/writ.admin.v1.Admin/EvictNode", May::Admin),
+    ("/writ.admin.v1.Admin/BanNode", May::Admin),
+    ("/writ.admin.v1.Admin/PurgeNodes", May::Admin),
+    ("/writ.admin.v1.Admin/ShowBundle", May::Admin),
+    ("/spire.api.server.agent.v1.Agent/AttestAgent", May::Anyone),
+    ("/spire.api.server.agent.v1.Agent/RenewAgent", May::Node),
+    ("/spire.api.server.agent.v1.Agent/PostStatus", May::Node),
+    ("/spire.api.server.agent.v1.Agent/CountAgents", May::Admin),
+    ("/spire.api.server.agent.v1.Agent/ListAgents", May::Admin),
+    ("/spire.api.server.agent.v1.Agent/GetAgent", May::Admin),
+    ("/spire.api.server.agent.v1.Agent/DeleteAgent", May::Admin),
+    ("/spire.api.server.agent.v1.Agent/BanAgent", May::Admin),
+    ("/spire.api.server.agent.v1.Agent/CreateJoinToken", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/CountEntries", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/ListEntries", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/GetEntry", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/BatchCreateEntry", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/BatchUpdateEntry", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", May::Admin),
+    ("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", May::Node),
+    ("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", May::Node),
+    ("/grpc.health.v1.Health/Check", May::Local),
+    ("/grpc.health.v1.Health/Watch", May::Local),
+    ("/grpc.health.v1.Health/List", May::Local),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", May::Local),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", May::Local),
+];
+
+static ROWS: LazyLock<HashMap<&str, May>> = LazyLock::new(|| TABLE.iter().copied().collect());
+
+/// Where a request came from, before anyone asked what it may.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// The private socket.
+    Local(LocalPeer),
+    /// The network.
+    Network(ConnectionPeer),
+}
+
+/// Who makes a request, authenticated and allowed to make it.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// Somebody of whom nothing is known.
+    Stranger(SocketAddr),
+    /// A process on the private socket.
+    Local(LocalPeer),
+    /// The holder of an admin SVID.
+    Admin(SpiffeId),
+    /// An agent.
+    Node(NodeCaller),
+}
+
+/// An agent whose node was in good standing when it asked.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeCaller {
+    /// The node.
+    pub(crate) id: SpiffeId,
+    /// The serial number of the certificate that it showed.
+    pub(crate) serial: String,
+    /// When that certificate ends.
+    pub(crate) not_after: Timestamp,
+}
+
+impl Caller {
+    /// What the log calls whoever asks.
+    pub(crate) fn author(&self) -> Author {
+        match self {
+            Self::Stranger(address) => Author::Stranger { address: address.to_string() },
+            Self::Local(peer) => Author::Local { uid: peer.uid, pid: peer.pid },
+            Self::Admin(id) => Author::Admin { id: id.clone() },
+            Self::Node(node) => Author::Node { id: node.id.clone() },
+        }
+    }
+}
+
+/// Lets a request for the method `path` in, or turns it away.
+pub(crate) async fn admit(ledger: &Ledger, path: &str, origin: &Origin) -> Result<Caller, Status> {
+    let row = ROWS.get(path).copied();
+    match (row, origin) {
+        // A method that nobody serves is answered as such, but only to those who may know what is served.
+        (None | Some(May::Local | May::Admin), Origin::Local(peer)) => Ok(Caller::Local(peer.clone())),
+        (Some(May::Anyone), Origin::Local(peer)) => Ok(Caller::Local(peer.clone())),
+        (Some(May::Node), Origin::Local(_)) => Err(Status::permission_denied("this is for agents")),
+        (Some(May::Anyone), Origin::Network(peer)) => Ok(Caller::Stranger(peer.address)),
+        (Some(May::Node), Origin::Network(peer)) => node(ledger, peer).await.map(Caller::Node),
+        (Some(May::Admin), Origin::Network(peer)) => admin(ledger, peer).map(Caller::Admin),
+        (None | Some(May::Local), Origin::Network(_)) => Err(denied()),
+    }
+}
+
+/// The agent at the other end. Its first call with a certificate makes that certificate the node's.
+async fn node(ledger: &Ledger, peer: &ConnectionPeer) -> Result<NodeCaller, Status> {
+    let svid = peer.svid.as_deref().ok_or_else(denied)?;
+    let caller = NodeCaller { id: svid.id.clone(), serial: svid.serial.clone(), not_after: svid.not_after };
+    match caller.standing(&ledger.current(), now())? {
+        Standing::Good => Ok(caller),
+        Standing::First => {
+            let seen = NodeSeen { id: caller.id.clone(), serial: caller.serial.clone() };
+            let author = Author::Node { id: caller.id.clone() };
+            let settled = ledger.submit(seen, author).await.map_err(|_| unavailable())?;
+            settled.map(|()| caller).map_err(turned_away)
+        }
+    }
+}
+
+impl NodeCaller {
+    /// Whether the node may act now. Streams ask again: a connection can outlive what it rests on.
+    pub(crate) fn standing(&self, registry: &registry::Registry, now: Timestamp) -> Result<Standing, Status> {
+        if !registry::objects::well_known::is_node(&self.id) {
+            return Err(denied());
+        }
+        if self.not_after <= now {
+            return Err(agent_denied(Reason::AgentExpired, "the agent's certificate has ended"));
+        }
+        registry.standing(&self.id, &self.serial).map_err(turned_away)
+    }
+}
+
+/// An agent must know why it is turned away, to do the right thing; its operator reads it in its log.
+pub(crate) fn turned_away(refusal: NodeRefusal) -> Status {
+    let reason = match refusal {
+        NodeRefusal::NotAttested => Reason::AgentNotAttested,
+        NodeRefusal::NotActive => Reason::AgentNotActive,
+        NodeRefusal::Banned => Reason::AgentBanned,
+    };
+    agent_denied(reason, &refusal.to_string())
+}
+
+/// The administrator at the other end: its ID has an entry with `admin` that has not ended.
+fn admin(ledger: &Ledger, peer: &ConnectionPeer) -> Result<SpiffeId, Status> {
+    let svid = peer.svid.as_deref().ok_or_else(denied)?;
+    let now = now();
+    let registry = ledger.current();
+    let is_admin =
+        registry.givers(&svid.id).any(|entry| entry.admin && entry.expires_at.is_none_or(|end| now < end));
+    match is_admin && now < svid.not_after {
+        true => Ok(svid.id.clone()),
+        false => Err(denied()),
+    }
+}
+
+/// Strangers learn nothing from a refusal.
+fn denied() -> Status {
+    Status::permission_denied("not allowed")
+}
+
+fn unavailable() -> Status {
+    Status::unavailable("the server cannot do this now; try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    /// The methods that an encoded descriptor set declares.
+    fn methods(descriptors: &[u8]) -> Vec<String> {
+        let files = FileDescriptorSet::decode(descriptors).unwrap().file;
+        let services = files.iter().flat_map(|file| file.service.iter().map(|s| (file.package(), s)));
+        let methods = services.flat_map(|(package, service)| {
+            service.method.iter().map(move |m| format!("/{package}.{}/{}", service.name(), m.name()))
+        });
+        methods.collect()
+    }
+
+    #[test]
+    fn every_method_that_is_served_has_a_row_and_no_row_is_about_nothing() {
+        let mut served = methods(proto::SERVER_DESCRIPTOR_SET);
+        served.extend(methods(tonic_health::pb::FILE_DESCRIPTOR_SET));
+        served.extend(methods(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET));
+        served.extend(methods(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET));
+        for method in &served {
+            assert!(ROWS.contains_key(method.as_str()), "{method} has no row");
+        }
+        for (method, _) in TABLE {
+            assert!(served.iter().any(|served| served == method), "{method} is not served");
+        }
+        assert_eq!(ROWS.len(), TABLE.len(), "a method has two rows");
+    }
+
+    #[test]
+    fn strangers_may_attest_and_see_the_signed_bundle_and_nothing_else() {
+        let open: Vec<_> =
+            TABLE.iter().filter(|(_, may)| *may == May::Anyone).map(|(method, _)| *method).collect();
+        assert_eq!(open, ["/writ.node.v1.Node/Bundle", "/spire.api.server.agent.v1.Agent/AttestAgent"]);
+    }
+}

@@ -1,0 +1,234 @@
+//! SPIRE's Agent service.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use proto::spire::{
+    server::agent::v1::{
+        AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, BanAgentRequest, CountAgentsRequest,
+        CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest, GetAgentRequest, ListAgentsRequest,
+        ListAgentsResponse, PostStatusRequest, PostStatusResponse, RenewAgentRequest, RenewAgentResponse,
+        agent_server::Agent,
+        attest_agent_request::Step as Asked,
+        attest_agent_response::{Result as Result_, Step},
+        count_agents_request, list_agents_request,
+    },
+    types::{Agent as WireAgent, JoinToken, Spiffeid, X509svid},
+};
+use registry::{
+    decide::node::{BanNode, EvictNode},
+    objects::{Node, NodeState},
+};
+use server_api::wire::{WireError, agent, id, selector, status};
+use spiffe::{SpiffeId, Timestamp};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{caller, node_caller, unavailable};
+use crate::{
+    Server,
+    api::tokens::{self, TokenError},
+    attest::{self, Granted},
+};
+
+/// The service.
+pub(crate) struct Service(pub(crate) Arc<Server>);
+
+/// A node that begins to attest says something within this time.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+const MAX_PAGE: usize = 5000;
+
+#[tonic::async_trait]
+impl Agent for Service {
+    type AttestAgentStream = Pin<Box<dyn Stream<Item = Result<AttestAgentResponse, Status>> + Send>>;
+
+    async fn attest_agent(
+        &self,
+        request: Request<Streaming<AttestAgentRequest>>,
+    ) -> Result<Response<Self::AttestAgentStream>, Status> {
+        let caller = caller(&request)?;
+        let mut steps = request.into_inner();
+        let first = tokio::time::timeout(FIRST_WORD, steps.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing was said in time"))??;
+        let Some(Asked::Params(params)) = first.and_then(|first| first.step) else {
+            return Err(Status::invalid_argument("the first message carries params"));
+        };
+        let data = params.data.ok_or_else(|| Status::invalid_argument("missing attestation data"))?;
+        if data.r#type != "join_token" {
+            return Err(Status::unimplemented("this server attests nodes by join_token"));
+        }
+        let granted = attest::join(&self.0, &caller, &data.payload, &csr(params.params)?).await?;
+        let result = Result_ { svid: Some(svid(granted)), reattestable: false };
+        let answer = AttestAgentResponse { step: Some(Step::Result(result)) };
+        Ok(Response::new(Box::pin(stream::iter([Ok(answer)]))))
+    }
+
+    async fn renew_agent(
+        &self,
+        request: Request<RenewAgentRequest>,
+    ) -> Result<Response<RenewAgentResponse>, Status> {
+        let caller = node_caller(&request)?;
+        let csr = csr(request.into_inner().params)?;
+        let granted = attest::renew(&self.0, &caller, &csr).await?;
+        Ok(Response::new(RenewAgentResponse { svid: Some(svid(granted)) }))
+    }
+
+    async fn post_status(
+        &self,
+        _: Request<PostStatusRequest>,
+    ) -> Result<Response<PostStatusResponse>, Status> {
+        Ok(Response::new(PostStatusResponse {})) // that an agent lives, its stream says
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<JoinToken>, Status> {
+        let author = caller(&request)?.author();
+        let CreateJoinTokenRequest { ttl, token, agent_id } = request.into_inner();
+        let ttl = u64::try_from(ttl).ok().filter(|ttl| *ttl > 0);
+        let ttl = ttl.ok_or_else(|| Status::invalid_argument("ttl is required, and must be positive"))?;
+        let alias = agent_id.map(|alias| id::from_wire("agent_id", Some(alias))).transpose()?;
+        let (ledger, ttl) = (&self.0.ledger, Duration::from_secs(ttl));
+        let made = match token.as_str() {
+            "" => tokens::create(ledger, None, ttl, author.clone()).await,
+            _ => tokens::create_given(ledger, token, ttl, author.clone()).await,
+        };
+        let made = made.map_err(not_made)?;
+        if let Some(alias) = alias {
+            tokens::name_node(ledger, &made.node, alias, author).await.map_err(not_made)?;
+        }
+        Ok(Response::new(JoinToken { value: made.token, expires_at: made.expires_at.unix_seconds() }))
+    }
+
+    async fn count_agents(
+        &self,
+        request: Request<CountAgentsRequest>,
+    ) -> Result<Response<CountAgentsResponse>, Status> {
+        let filter = NodeFilter::of_count(request.into_inner().filter)?;
+        let registry = self.0.ledger.current();
+        let count = registry.nodes().filter(|node| filter.is_about(node)).count();
+        Ok(Response::new(CountAgentsResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        let ListAgentsRequest { filter, output_mask, page_size, page_token } = request.into_inner();
+        let filter = NodeFilter::of_list(filter)?;
+        let size =
+            usize::try_from(page_size).map_err(|_| Status::invalid_argument("page_size: it is negative"))?;
+        let most = if size == 0 { usize::MAX } else { size.min(MAX_PAGE) };
+        let registry = self.0.ledger.current();
+        let mut found = registry
+            .nodes()
+            .filter(|node| node.id.as_str() > page_token.as_str())
+            .filter(|node| filter.is_about(node));
+        let nodes: Vec<_> = found.by_ref().take(most).collect();
+        let next = found.next().and(nodes.last()).map(|last| last.id.to_string());
+        Ok(Response::new(ListAgentsResponse {
+            agents: nodes
+                .iter()
+                .map(|node| agent::masked(agent::to_wire(node), output_mask.as_ref()))
+                .collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn get_agent(&self, request: Request<GetAgentRequest>) -> Result<Response<WireAgent>, Status> {
+        let GetAgentRequest { id, output_mask } = request.into_inner();
+        let registry = self.0.ledger.current();
+        let node = registry.node(&node_id(id)?).ok_or_else(|| Status::not_found("agent not found"))?;
+        Ok(Response::new(agent::masked(agent::to_wire(node), output_mask.as_ref())))
+    }
+
+    async fn delete_agent(&self, request: Request<DeleteAgentRequest>) -> Result<Response<()>, Status> {
+        let author = caller(&request)?.author();
+        let command = EvictNode { id: node_id(request.into_inner().id)? };
+        let done = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
+        done.map(Response::new).map_err(|refusal| status::call(&refusal))
+    }
+
+    async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
+        let author = caller(&request)?.author();
+        let command = BanNode { id: node_id(request.into_inner().id)? };
+        let done = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
+        done.map(Response::new).map_err(|refusal| status::call(&refusal))
+    }
+}
+
+/// Which nodes are meant: those for which everything that is asked holds.
+#[derive(Default)]
+struct NodeFilter {
+    attestor: Option<String>,
+    selectors: Option<(std::collections::BTreeSet<spiffe::Selector>, selector::Match)>,
+    banned: Option<bool>,
+    can_reattest: Option<bool>,
+    expires_before: Option<Timestamp>,
+}
+
+impl NodeFilter {
+    fn of_list(filter: Option<list_agents_request::Filter>) -> Result<Self, WireError> {
+        let Some(f) = filter else { return Ok(Self::default()) };
+        Ok(Self {
+            attestor: Some(f.by_attestation_type).filter(|attestor| !attestor.is_empty()),
+            selectors: f.by_selector_match.map(selector::question).transpose()?,
+            banned: f.by_banned,
+            can_reattest: f.by_can_reattest,
+            expires_before: moment(&f.by_expires_before)?,
+        })
+    }
+
+    fn of_count(filter: Option<count_agents_request::Filter>) -> Result<Self, WireError> {
+        Self::of_list(filter.map(|f| list_agents_request::Filter {
+            by_attestation_type: f.by_attestation_type,
+            by_selector_match: f.by_selector_match,
+            by_banned: f.by_banned,
+            by_can_reattest: f.by_can_reattest,
+            by_expires_before: f.by_expires_before,
+        }))
+    }
+
+    fn is_about(&self, node: &Node) -> bool {
+        let banned = node.state == NodeState::Banned;
+        self.attestor.as_ref().is_none_or(|attestor| node.attestor == *attestor)
+            && self.selectors.as_ref().is_none_or(|(asked, how)| how.holds(asked, &node.selectors))
+            && self.banned.is_none_or(|asked| asked == banned)
+            && self.can_reattest.is_none_or(|asked| !asked) // a join token is worth nothing twice
+            && self.expires_before.is_none_or(|moment| node.expires_at < moment)
+    }
+}
+
+fn moment(text: &str) -> Result<Option<Timestamp>, WireError> {
+    match text {
+        "" => Ok(None),
+        text => Timestamp::parse_rfc3339(text)
+            .map(Some)
+            .ok_or_else(|| WireError("by_expires_before: it is not an RFC 3339 time".to_owned())),
+    }
+}
+
+fn csr(params: Option<AgentX509svidParams>) -> Result<bytes::Bytes, Status> {
+    let csr = params.map(|params| params.csr).filter(|csr| !csr.is_empty());
+    csr.ok_or_else(|| Status::invalid_argument("missing CSR"))
+}
+
+fn svid(granted: Granted) -> X509svid {
+    X509svid {
+        cert_chain: granted.issued.chain,
+        id: Some(id::to_wire(&granted.id)),
+        expires_at: granted.issued.not_after.unix_seconds(),
+        hint: String::new(),
+    }
+}
+
+fn node_id(asked: Option<Spiffeid>) -> Result<SpiffeId, Status> {
+    Ok(id::from_wire("id", asked)?)
+}
+
+fn not_made(error: TokenError) -> Status {
+    match error {
+        TokenError::Refused(refusal) => status::call(&refusal),
+        TokenError::Unavailable(error) => unavailable(error),
+    }
+}

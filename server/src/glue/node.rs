@@ -1,0 +1,69 @@
+//! `writ.node.v1`: what an agent and its server say to each other.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{Stream, StreamExt as _, stream};
+use proto::writ::node::v1::{
+    BundleRequest, Delta, FollowRequest, SignRequest, SignResponse, SignResult, SignedBundle,
+    node_server::Node,
+};
+use registry::{LogId, Revision};
+use server_api::wire::{bundle, delta};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use super::node_caller;
+use crate::{
+    Server,
+    push::{self, Change, Pushed},
+    sign::{self, Order},
+};
+
+/// The service.
+pub(crate) struct Service(pub(crate) Arc<Server>);
+
+#[tonic::async_trait]
+impl Node for Service {
+    async fn bundle(&self, _: Request<BundleRequest>) -> Result<Response<SignedBundle>, Status> {
+        let signed = self.0.trust.signed(&self.0.ledger.current()).ok().flatten();
+        let signed = signed.ok_or_else(|| Status::unavailable("there is no trust bundle yet; try again"))?;
+        Ok(Response::new(bundle::to_wire(&signed)))
+    }
+
+    type FollowStream = Pin<Box<dyn Stream<Item = Result<Delta, Status>> + Send>>;
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
+        let caller = node_caller(&request)?;
+        let FollowRequest { log, from } = request.into_inner();
+        let steps = push::follow(self.0.clone(), caller, LogId(log), Revision(from), self.0.shutdown.clone());
+        let parts = ReceiverStream::new(steps).flat_map(|step| {
+            stream::iter(match step {
+                Ok(pushed) => parts(pushed).into_iter().map(Ok).collect(),
+                Err(status) => vec![Err(status)],
+            })
+        });
+        Ok(Response::new(Box::pin(parts)))
+    }
+
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let caller = node_caller(&request)?;
+        let items = request.into_inner().items.into_iter();
+        let orders = items.map(|item| Order { entry: item.entry_id, public_key: item.public_key }).collect();
+        let signed = sign::sign(&self.0, &caller, orders).await?;
+        let results = signed.into_iter().map(|signed| match signed {
+            Ok(chain) => SignResult { chain, code: Code::Ok as i32, message: String::new() },
+            Err(refused) => {
+                SignResult { chain: Vec::new(), code: refused.code as i32, message: refused.message }
+            }
+        });
+        Ok(Response::new(SignResponse { results: results.collect() }))
+    }
+}
+
+fn parts(pushed: Pushed) -> Vec<Delta> {
+    let Pushed { change, at, bundle } = pushed;
+    match change {
+        Change::Delta(changed) => delta::delta_to_wire(&changed, at, bundle.as_deref()),
+        Change::Snapshot(snapshot) => delta::snapshot_to_wire(&snapshot, at, bundle.as_deref()),
+    }
+}

@@ -1,0 +1,93 @@
+//! The two doors: the network with mutual TLS, and the private socket. Behind both are the same
+//! services; the caller table says who may use which.
+
+use std::{sync::Arc, time::Duration};
+
+use daemon::Shutdown;
+use proto::{
+    SERVER_DESCRIPTOR_SET,
+    spire::server::{agent::v1::agent_server::AgentServer, entry::v1::entry_server::EntryServer},
+    writ::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
+};
+use rustls::ServerConfig;
+use server_api::accept::{self, Limits};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{service::Routes, transport::Server as Tonic};
+
+use super::{admin, agent, entry, node};
+use crate::{Server, door::Door, local};
+
+/// Metadata of a request.
+const MAX_METADATA: u32 = 16 * 1024;
+const MAX_REQUEST: usize = 64 * 1024;
+/// Five hundred keys, of which an RSA key is the longest.
+const MAX_SIGN_REQUEST: usize = 512 * 1024;
+const MAX_ADMIN_REQUEST: usize = 4 * 1024 * 1024;
+const STREAMS_PER_CONNECTION: u32 = 128;
+/// A unary call is done within this time, its request included.
+const CALL_WITHIN: Duration = Duration::from_secs(30);
+/// A peer that vanished without a word is noticed within twice this time.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Serves agents and remote administrators until the end is requested.
+pub(crate) async fn network(
+    server: Arc<Server>,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    shutdown: Shutdown,
+) -> Result<(), tonic::transport::Error> {
+    let connections = ReceiverStream::new(accept::accept(listener, tls, Limits::default()));
+    let routes = services(&server).routes();
+    let end = async move { shutdown.requested().await };
+    tonic(&server).add_routes(routes).serve_with_incoming_shutdown(connections, end).await
+}
+
+/// Serves administrators on this machine until the end is requested.
+pub(crate) async fn private(
+    server: Arc<Server>,
+    listener: UnixListener,
+    shutdown: Shutdown,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let connections = ReceiverStream::new(local::accept(listener));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let mut routes = services(&server);
+    routes.add_service(health_service);
+    routes.add_service(reflection().build_v1()?);
+    routes.add_service(reflection().build_v1alpha()?);
+    let end = async move { shutdown.requested().await };
+    Ok(tonic(&server).add_routes(routes.routes()).serve_with_incoming_shutdown(connections, end).await?)
+}
+
+fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
+    let mut routes = Routes::builder();
+    routes
+        .add_service(
+            NodeServer::new(node::Service(server.clone())).max_decoding_message_size(MAX_SIGN_REQUEST),
+        )
+        .add_service(AgentServer::new(agent::Service(server.clone())).max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            EntryServer::new(entry::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
+        )
+        .add_service(
+            AdminServer::new(admin::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
+        );
+    routes
+}
+
+fn tonic(server: &Arc<Server>) -> Tonic<tower::layer::util::Stack<Door, tower::layer::util::Identity>> {
+    Tonic::builder()
+        .timeout(CALL_WITHIN)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_METADATA)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .layer(Door(server.ledger.clone()))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(SERVER_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,77 @@
+//! The registry as everyone here sees it, and the one way to change it.
+//!
+//! Readers take [`Ledger::current`] and never wait. Changes are commands: [`Ledger::submit`] answers
+//! when what was decided is durable.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use registry::{Author, Command, Registry};
+use store::Log;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    wakes::Wakes,
+    writer::{Asked, Job, Writer, WriterEnd},
+};
+
+/// The registry and its writer. A clone is another handle.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    current: Arc<ArcSwap<Registry>>,
+    queue: mpsc::Sender<Box<dyn Job>>,
+    wakes: Wakes,
+    changed: watch::Receiver<()>,
+}
+
+/// A command that was not carried out, through no fault of whoever asked.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("nothing was changed: {0}")]
+pub(crate) struct Unavailable(pub(crate) String);
+
+/// Commands wait here while a group is being committed; beyond that, their senders wait.
+const QUEUE: usize = 4096;
+
+impl Ledger {
+    /// Starts the writer of `log`, whose content is `registry`. The receiver says why it ended.
+    pub(crate) fn start(
+        registry: Registry,
+        log: Box<dyn Log>,
+        health: daemon::Health,
+    ) -> std::io::Result<(Self, oneshot::Receiver<WriterEnd>)> {
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let current = Arc::new(ArcSwap::from_pointee(registry));
+        let wakes = Wakes::default();
+        let (changes, changed) = watch::channel(());
+        let writer = Writer::new(log, current.clone(), wakes.clone(), changes, health);
+        let end = writer.start(commands)?;
+        Ok((Self { current, queue, wakes, changed }, end))
+    }
+
+    /// The registry as of the last durable commit.
+    pub(crate) fn current(&self) -> Arc<Registry> {
+        self.current.load_full()
+    }
+
+    /// Decides a command and answers once what it changes is durable.
+    pub(crate) async fn submit<C: Command>(
+        &self,
+        command: C,
+        author: Author,
+    ) -> Result<C::Answer, Unavailable> {
+        let stopped = || Unavailable("the server is stopping".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Box::new(Asked { command, author, answer })).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Whom commits wake.
+    pub(crate) fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+
+    /// Changes when authorities, or what has an end, may have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.clone()
+    }
+}

@@ -1,0 +1,158 @@
+//! Signing keys for entries of a node's view: in batches, over the authenticated connection, without
+//! a certificate request for each.
+//!
+//! Who a certificate is for, the entry says; the agent says only for which entry and with which key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use registry::{
+    Command, Decision, Moment, Registry,
+    decide::issuance::{Issued as RecordedIssue, RecordIssued},
+    objects::{AuthorityId, Entry, EntryId},
+};
+use server_api::wire::delta::MAX_BATCH;
+use spiffe::{SpiffeId, Timestamp};
+use tonic::{Code, Status};
+
+use crate::{
+    Server,
+    ca::{Issued, Issuer, Subject, SubjectKey},
+    callers::{Caller, NodeCaller},
+    now,
+};
+
+/// What an agent wants signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// As it came: an entry's id, if it is one.
+    pub(crate) entry: String,
+    /// SubjectPublicKeyInfo, DER.
+    pub(crate) public_key: Bytes,
+}
+
+/// The result of one order.
+pub(crate) type Signed = Result<Vec<Bytes>, Unsigned>;
+
+/// Why one order was not carried out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Unsigned {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+/// Signs a batch; results in the order of the orders.
+pub(crate) async fn sign(
+    server: &Arc<Server>,
+    caller: &NodeCaller,
+    orders: Vec<Order>,
+) -> Result<Vec<Signed>, Status> {
+    if orders.len() > MAX_BATCH {
+        return Err(Status::invalid_argument(format!(
+            "{} keys in a batch of at most {MAX_BATCH}",
+            orders.len()
+        )));
+    }
+    let issuer = server.ca.issuer().map_err(|error| {
+        tracing::error!(%error, "nothing can be signed");
+        Status::unavailable("the server cannot sign now; try again")
+    })?;
+    // Signing takes a CPU; it must neither delay other requests nor take more CPUs than there are.
+    let place = server.signing.acquire().await.map_err(|_| Status::unavailable("the server is stopping"))?;
+    let (registry, node, authority) = (server.ledger.current(), caller.id.clone(), issuer.id().clone());
+    let drafts = tokio::task::spawn_blocking(move || {
+        let now = now();
+        orders.iter().map(|order| draft(&registry, &issuer, &node, order, now)).collect::<Vec<_>>()
+    })
+    .await
+    .map_err(|_| Status::internal("signing failed"))?;
+    drop(place);
+    let record = Record { node: caller.id.clone(), authority, drafts };
+    let author = Caller::Node(caller.clone()).author();
+    let signed = server.ledger.submit(record, author).await;
+    signed.map_err(|_| Status::unavailable("the server cannot record what it signs; try again"))
+}
+
+/// A certificate that was signed and nobody has yet.
+struct Draft {
+    entry: EntryId,
+    version: u64,
+    spiffe_id: SpiffeId,
+    issued: Issued,
+}
+
+fn draft(
+    registry: &Registry,
+    issuer: &Issuer,
+    node: &SpiffeId,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Draft, Unsigned> {
+    let id: EntryId = order.entry.parse().map_err(|_| not_in_view(&order.entry))?;
+    let entry = registry.in_view(node, &id, now).ok_or_else(|| not_in_view(id.as_str()))?;
+    let key = SubjectKey::from_spki(&order.public_key)
+        .map_err(|error| Unsigned { code: Code::InvalidArgument, message: error.to_string() })?;
+    let subject = Subject { id: &entry.spiffe_id, dns_names: &entry.dns_names };
+    let issued = issuer.issue(subject, &key, now, end(registry, entry, now)).map_err(|error| {
+        tracing::error!(entry = %id, %error, "a certificate cannot be signed");
+        Unsigned {
+            code: Code::Internal,
+            message: "the certificate cannot be signed; see the server's log".to_owned(),
+        }
+    })?;
+    Ok(Draft { entry: id, version: entry.version, spiffe_id: entry.spiffe_id.clone(), issued })
+}
+
+/// An SVID outlives neither its ttl nor its entry; the authority's end, the issuer minds.
+fn end(registry: &Registry, entry: &Entry, now: Timestamp) -> Timestamp {
+    let by_ttl = now + registry.settings().x509_svid_ttl_of(entry);
+    entry.expires_at.map_or(by_ttl, |end| end.min(by_ttl))
+}
+
+/// The same answer whether there is such an entry or not: what is outside its view, an agent cannot probe.
+fn not_in_view(entry: &str) -> Unsigned {
+    let shown: String = entry.chars().take(64).collect();
+    Unsigned { code: Code::PermissionDenied, message: format!("entry {shown:?} is not in this node's view") }
+}
+
+/// Records what was signed, and lets go only what the node may still have at that moment: an entry
+/// that was changed or deleted while its certificate was being signed gets none.
+struct Record {
+    node: SpiffeId,
+    authority: AuthorityId,
+    drafts: Vec<Result<Draft, Unsigned>>,
+}
+
+impl Command for Record {
+    type Answer = Vec<Signed>;
+    fn decide(self, registry: &Registry, moment: &Moment) -> Decision<Vec<Signed>> {
+        let mut items = Vec::new();
+        let mut answer = Vec::with_capacity(self.drafts.len());
+        for draft in self.drafts {
+            let allowed = draft.and_then(|draft| {
+                let entry = registry.in_view(&self.node, &draft.entry, moment.now);
+                match entry.is_some_and(|entry| entry.version == draft.version) {
+                    true => Ok(draft),
+                    false => Err(Unsigned {
+                        code: Code::Aborted,
+                        message: format!("entry {} changed meanwhile; ask again", draft.entry),
+                    }),
+                }
+            });
+            answer.push(allowed.map(|draft| {
+                items.push(RecordedIssue {
+                    entry: Some(draft.entry),
+                    spiffe_id: draft.spiffe_id,
+                    serial: draft.issued.serial,
+                    not_after: draft.issued.not_after,
+                });
+                draft.issued.chain
+            }));
+        }
+        let proposal = match items.is_empty() {
+            true => registry::Proposal::default(),
+            false => RecordIssued { authority: self.authority, items }.decide(registry, moment).proposal,
+        };
+        Decision { proposal, answer }
+    }
+}

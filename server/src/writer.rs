@@ -1,0 +1,191 @@
+//! The writer: one thread owns the log and decides a queue of commands.
+//!
+//! Commands that wait are decided one after the other on a draft of the registry and committed as one
+//! group. Only then is the draft published, are the concerned nodes woken and the askers answered: nobody
+//! ever sees what a crash could take back.
+
+use std::{sync::Arc, thread};
+
+use arc_swap::ArcSwap;
+use daemon::{Health, now_unix_millis};
+use registry::{Author, Change, Command, Commit, Key, Moment, Registry, Touched};
+use spiffe::Timestamp;
+use store::{Log, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{ledger::Unavailable, wakes::Wakes};
+
+/// A group is closed when it has so many commands.
+const MAX_COMMANDS: usize = 512;
+/// A group is closed when it has so many changes: beyond that a longer transaction gains nothing.
+const MAX_CHANGES: usize = 4096;
+const PART: &str = "log";
+
+/// Why the writer ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterEnd {
+    /// Nobody can ask any more.
+    #[error("the server stopped")]
+    Stopped,
+    /// The log can take nothing more in this process.
+    #[error(transparent)]
+    Log(#[from] StoreError),
+}
+
+/// Owns the log.
+pub(crate) struct Writer {
+    log: Box<dyn Log>,
+    current: Arc<ArcSwap<Registry>>,
+    wakes: Wakes,
+    changes: watch::Sender<()>,
+    health: Health,
+}
+
+/// A command with whoever asked, its answer's type forgotten.
+pub(crate) trait Job: Send {
+    /// Decides the command on top of the group.
+    fn decide(self: Box<Self>, group: &mut Group);
+}
+
+/// A command and where its answer goes.
+pub(crate) struct Asked<C: Command> {
+    pub(crate) command: C,
+    pub(crate) author: Author,
+    pub(crate) answer: oneshot::Sender<Result<C::Answer, Unavailable>>,
+}
+
+/// Commands decided together, not yet durable.
+pub(crate) struct Group {
+    draft: Registry,
+    now: Timestamp,
+    commits: Vec<Commit>,
+    touched: Vec<Arc<Touched>>,
+    changes: usize,
+    answers: Vec<Answer>,
+}
+
+/// Tells an asker how the group went: what failed, or nothing.
+type Answer = Box<dyn FnOnce(Option<&Unavailable>) + Send>;
+
+impl<C: Command> Job for Asked<C> {
+    fn decide(self: Box<Self>, group: &mut Group) {
+        let Self { command, author, answer } = *self;
+        let moment = Moment { now: group.now, author };
+        let decision = command.decide(&group.draft, &moment);
+        if let Some(commit) = decision.proposal.into_commit(&group.draft, &moment)
+            && let Err(failed) = group.add(commit)
+        {
+            drop(answer.send(Err(failed)));
+            return;
+        }
+        // Also what changed nothing waits for the group: it may rest on what others in it changed.
+        group.answers.push(Box::new(move |failed| {
+            let result = failed.map_or(Ok(decision.answer), |failed| Err(failed.clone()));
+            drop(answer.send(result)); // whoever asked may have gone
+        }));
+    }
+}
+
+impl Group {
+    fn add(&mut self, commit: Commit) -> Result<(), Unavailable> {
+        match self.draft.apply(&commit) {
+            Ok(touched) => {
+                self.changes += commit.changes.len();
+                self.touched.push(touched);
+                self.commits.push(commit);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a command proposed what does not follow; nothing of it was done");
+                Err(Unavailable("the command contradicts the registry; see the server's log".to_owned()))
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.answers.len() >= MAX_COMMANDS || self.changes >= MAX_CHANGES
+    }
+
+    /// Whether rotation and expiry must look again.
+    fn moves_clocks(&self) -> bool {
+        let moves =
+            |change: &Change| matches!(change.key(), Key::Authority(_) | Key::Entry(_) | Key::Token(_));
+        self.commits.iter().flat_map(|commit| &commit.changes).any(moves)
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(
+        log: Box<dyn Log>,
+        current: Arc<ArcSwap<Registry>>,
+        wakes: Wakes,
+        changes: watch::Sender<()>,
+        health: Health,
+    ) -> Self {
+        Self { log, current, wakes, changes, health }
+    }
+
+    /// Starts the thread. It ends with the queue, or when the log can take nothing more.
+    pub(crate) fn start(
+        mut self,
+        mut commands: mpsc::Receiver<Box<dyn Job>>,
+    ) -> std::io::Result<oneshot::Receiver<WriterEnd>> {
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name("writ-writer".to_owned()).spawn(move || {
+            let why = loop {
+                let Some(first) = commands.blocking_recv() else { break WriterEnd::Stopped };
+                let group = self.decide(first, &mut commands);
+                if let Err(error) = self.commit(group) {
+                    break error.into();
+                }
+            };
+            drop(end.send(why));
+        })?;
+        Ok(ended)
+    }
+
+    fn decide(&self, first: Box<dyn Job>, commands: &mut mpsc::Receiver<Box<dyn Job>>) -> Group {
+        let mut group = Group {
+            draft: Registry::clone(&self.current.load()),
+            now: Timestamp::from_unix_millis(now_unix_millis()),
+            commits: Vec::new(),
+            touched: Vec::new(),
+            changes: 0,
+            answers: Vec::new(),
+        };
+        first.decide(&mut group);
+        while !group.is_full()
+            && let Ok(next) = commands.try_recv()
+        {
+            next.decide(&mut group);
+        }
+        group
+    }
+
+    /// Makes a group durable and known. An error is one after which this log must not be used.
+    fn commit(&mut self, group: Group) -> Result<(), StoreError> {
+        if group.commits.is_empty() {
+            group.answers.into_iter().for_each(|answer| answer(None));
+            return Ok(());
+        }
+        if let Err(error) = self.log.commit(&group.commits) {
+            tracing::error!(%error, "a group of {} commits was refused by the log", group.commits.len());
+            self.health.unready(PART, error.to_string());
+            let failed = Unavailable(error.to_string());
+            group.answers.into_iter().for_each(|answer| answer(Some(&failed)));
+            return match error {
+                StoreError::Full => Ok(()), // it goes on once there is space
+                fatal => Err(fatal),
+            };
+        }
+        self.health.ready(PART);
+        let moved = group.moves_clocks();
+        self.current.store(Arc::new(group.draft));
+        group.touched.iter().for_each(|touched| self.wakes.wake(&touched.audience()));
+        if moved {
+            self.changes.send_replace(());
+        }
+        group.answers.into_iter().for_each(|answer| answer(None));
+        Ok(())
+    }
+}
