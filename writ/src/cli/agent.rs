@@ -5,13 +5,14 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use daemon::Ready;
 use serde::{Deserialize, Serialize};
+use server_api::ServerAddress;
 use spiffe::{Pin, TrustDomain};
 
-use super::{Shared, Usage, daemons, output};
+use super::{Shared, daemons, output};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +47,7 @@ pub(crate) struct Run {
 struct Flags {
     /// The server to join.
     #[arg(long, value_name = "HOST:PORT", required_unless_present = "config")]
-    server: Option<String>,
+    server: Option<ServerAddress>,
     /// The join token, needed until this machine has joined.
     #[arg(long, value_name = "TOKEN", env = "WRIT_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -78,4 +79,58 @@ pub(crate) struct AgentServing {
     pub(crate) workload_api: String,
     pub(crate) agent_admin: PathBuf,
     pub(crate) agent_pid: u32,
+}
+
+pub(crate) fn run(verb: AgentVerb, shared: &Shared) -> Result<ExitCode> {
+    match verb {
+        AgentVerb::Run(Run { config, flags, supervised }) => {
+            let config = match config {
+                Some(file) => load(&file)?,
+                None => flags.config(shared)?,
+            };
+            let format = shared.output;
+            let ready = Ready::new(move |serving: agent::Serving| {
+                let serving = AgentServing {
+                    spiffe_id: serving.spiffe_id.to_string(),
+                    workload_api: format!("unix://{}", serving.workload_socket.display()),
+                    agent_admin: serving.agent_socket,
+                    agent_pid: std::process::id(),
+                };
+                // Nobody need listen to standard output.
+                let _ = output::show(format, &serving, text);
+            });
+            daemons::run(supervised, |shutdown| async move { Ok(agent::run(config, shutdown, ready).await?) })
+        }
+        AgentVerb::CheckConfig { file } => {
+            load(&file)?;
+            let text = format!("{} is valid", file.display());
+            output::show(shared.output, &serde_json::json!({ "valid": file }), |_| text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+impl Flags {
+    /// The configuration that the flags are; the directories are those of `--data`.
+    fn config(self, shared: &Shared) -> Result<agent::Config> {
+        let layout = shared.sockets.layout()?;
+        let server = self.server.context("--server names the server to join")?;
+        let mut config = agent::Config::new(server, layout.agent_state(), layout.private, layout.public);
+        config.token = self.token.map(Into::into);
+        config.token_file = self.token_file;
+        config.pin = self.pin;
+        config.trust_domain = self.trust_domain;
+        config.insecure_bootstrap = self.insecure_bootstrap;
+        config.insecure_peer_by_pid = self.insecure_peer_by_pid;
+        config.health_listen = self.health_listen;
+        Ok(config)
+    }
+}
+
+fn load(file: &Path) -> Result<agent::Config> {
+    Ok(daemon::load(file)?)
+}
+
+fn text(serving: &AgentServing) -> String {
+    format!("The agent of {} serves {}", serving.spiffe_id, serving.workload_api)
 }

@@ -7,15 +7,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 use server_api::admin::{Applied, Client, Effect, Mode};
-use spiffe::TrustDomain;
 
 use super::{
-    Shared,
-    admin::{self, Parent},
+    Shared, admin,
     output::{self, plain},
 };
 
@@ -112,10 +110,9 @@ fn print(outcome: &Outcome, effect: &str, shared: &Shared) -> Result<()> {
 
 async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outcome>> {
     let mut server = admin::connect(shared).await?;
-    let trust_domain = admin::trust_domain(&mut server).await?;
     let mut declared = Vec::new();
     for file in &files.files {
-        read(file, &trust_domain, &mut declared)?;
+        read(file, &mut declared)?;
     }
     let mut outcomes = Vec::with_capacity(declared.len());
     for batch in declared.chunks(BATCH) {
@@ -187,7 +184,7 @@ fn changes(before: &Value, after: &Value) -> Vec<Change> {
 }
 
 /// Reads every object of a file, of a directory's files, or of standard input.
-fn read(path: &Path, trust_domain: &TrustDomain, declared: &mut Vec<Declared>) -> Result<()> {
+fn read(path: &Path, declared: &mut Vec<Declared>) -> Result<()> {
     if path.is_dir() {
         let list = || fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
         let mut files = list().with_context(|| format!("cannot list {}", path.display()))?;
@@ -195,54 +192,49 @@ fn read(path: &Path, trust_domain: &TrustDomain, declared: &mut Vec<Declared>) -
             file.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json")
         });
         files.sort();
-        return files.iter().try_for_each(|file| read(file, trust_domain, declared));
+        return files.iter().try_for_each(|file| read(file, declared));
     }
     let mut text = String::new();
     let from: Box<dyn io::Read> = match path.to_str() {
         Some("-") => Box::new(io::stdin()),
         _ => Box::new(fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?),
     };
-    from.take(LARGEST_FILE)
+    from.take(LARGEST_FILE + 1)
         .read_to_string(&mut text)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&text, &path.display().to_string(), trust_domain, declared)
+    ensure!(
+        text.len() as u64 <= LARGEST_FILE,
+        "{} is larger than {LARGEST_FILE} bytes; split it",
+        path.display()
+    );
+    parse(&text, &path.display().to_string(), declared)
 }
 
-fn parse(text: &str, file: &str, trust_domain: &TrustDomain, declared: &mut Vec<Declared>) -> Result<()> {
+fn parse(text: &str, file: &str, declared: &mut Vec<Declared>) -> Result<()> {
     for (n, document) in serde_norway::Deserializer::from_str(text).enumerate() {
         let place = format!("{file}, document {}", n + 1);
         let value = Value::deserialize(document).with_context(|| place.clone())?;
         if value.is_null() {
             continue; // nothing between two separators
         }
-        let (body, alias) = entry(value, trust_domain).with_context(|| place.clone())?;
-        declared.extend(alias.map(|alias| Declared { body: alias, place: place.clone() }));
-        declared.push(Declared { body, place });
+        let body = entry(value).with_context(|| place.clone())?;
+        declared.push(Declared { place, body });
     }
     Ok(())
 }
 
-/// The entry in a document, with its short names written out, and the node alias that it needs.
-fn entry(mut document: Value, trust_domain: &TrustDomain) -> Result<(Value, Option<Value>)> {
+/// The entry in a document. Its parent may have a short name, which the server knows as `parent`.
+fn entry(mut document: Value) -> Result<Value> {
     let Some(fields) = document.as_object_mut() else { bail!("an object starts with `kind: Entry`") };
     match fields.remove("kind") {
         Some(Value::String(kind)) if kind == "Entry" => {}
         Some(other) => bail!("kind {other} is unknown; this version knows Entry"),
         None => bail!("it has no kind; an entry starts with `kind: Entry`"),
     }
-    if let Some(Value::String(id)) = fields.get_mut("spiffe_id") {
-        *id = admin::full_id(id, trust_domain);
+    if let Some(parent) = fields.remove("parent_id") {
+        fields.insert("parent".to_owned(), parent);
     }
-    let words: Vec<String> = match fields.get("parent_id") {
-        Some(Value::String(word)) => vec![word.clone()],
-        Some(Value::Array(words)) => {
-            words.iter().filter_map(|word| word.as_str().map(str::to_owned)).collect()
-        }
-        _ => bail!("it has no parent_id; name a node, a SPIFFE ID, any-node, or a list of node selectors"),
-    };
-    let parent = Parent::named(&words, trust_domain)?;
-    fields.insert("parent_id".to_owned(), parent.id.into());
-    Ok((document, parent.alias))
+    Ok(document)
 }
 
 #[cfg(test)]
@@ -253,27 +245,19 @@ mod tests {
 
     fn declared(text: &str) -> Result<Vec<Value>> {
         let mut declared = Vec::new();
-        parse(text, "a.yaml", &"td".parse().unwrap(), &mut declared)?;
+        parse(text, "a.yaml", &mut declared)?;
         Ok(declared.into_iter().map(|object| object.body).collect())
     }
 
     #[test]
     fn a_file_holds_many_documents_with_short_names() {
         let text = "---\nkind: Entry\nspiffe_id: /a\nparent_id: local\nselectors: [\"unix:uid:1\"]\n---\n\
-                    kind: Entry\nspiffe_id: spiffe://td/b\nparent_id: any-node\nselectors: []\n";
+                    kind: Entry\nspiffe_id: spiffe://td/b\nparent_id: [\"x:a\", \"x:b\"]\nselectors: []\n";
         let expected = [
-            json!({ "spiffe_id": "spiffe://td/a", "parent_id": "spiffe://td/spire/agent/join_token/local",
-                    "selectors": ["unix:uid:1"] }),
-            json!({ "spiffe_id": "spiffe://td/b", "parent_id": "spiffe://td/writ/any-node", "selectors": [] }),
+            json!({ "spiffe_id": "/a", "parent": "local", "selectors": ["unix:uid:1"] }),
+            json!({ "spiffe_id": "spiffe://td/b", "parent": ["x:a", "x:b"], "selectors": [] }),
         ];
         assert_eq!(declared(text).unwrap(), expected);
-    }
-
-    #[test]
-    fn selectors_of_nodes_bring_their_alias_along() {
-        let objects = declared("kind: Entry\nspiffe_id: /a\nparent_id: [\"x:a\"]\nselectors: []\n").unwrap();
-        assert_eq!(objects.len(), 2);
-        assert_eq!(objects[0]["spiffe_id"], objects[1]["parent_id"]);
     }
 
     #[test]

@@ -4,13 +4,12 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use registry::objects::{Node, NodeState};
+use registry::objects::{Node, NodeState, well_known};
 use serde_json::json;
-use spiffe::Timestamp;
+use spiffe::{Timestamp, TrustDomain};
 
 use super::{
-    Shared,
-    admin::{self, Parent},
+    Shared, admin,
     output::{self, Format, plain},
 };
 
@@ -58,14 +57,12 @@ pub(crate) async fn run(verb: NodeVerb, shared: &Shared) -> Result<ExitCode> {
         NodeVerb::List => show(server.list("node", Vec::new()).await?, shared.output)?,
         NodeVerb::Show { nodes } => {
             let trust_domain = admin::trust_domain(&mut server).await?;
-            let ids =
-                nodes.iter().map(|node| Ok(Parent::named(std::slice::from_ref(node), &trust_domain)?.id));
+            let ids = nodes.iter().map(|node| id(node, &trust_domain));
             let ids: Vec<String> = ids.collect::<Result<_>>()?;
             let listed = server.list("node", ids.clone()).await?;
-            if let Some(n) = ids
-                .iter()
-                .position(|id| !listed.iter().any(|node| node.key.to_string() == format!("node/{id}")))
-            {
+            let missing =
+                |id: &String| !listed.iter().any(|node| node.key.to_string() == format!("node/{id}"));
+            if let Some(n) = ids.iter().position(missing) {
                 bail!("there is no node {:?}; `writ node list` shows those that have attested", nodes[n]);
             }
             show(listed, shared.output)?;
@@ -92,6 +89,14 @@ pub(crate) async fn run(verb: NodeVerb, shared: &Shared) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A node's SPIFFE ID, where a person may have written the name that its token gave it.
+fn id(node: &str, trust_domain: &TrustDomain) -> Result<String> {
+    if node.starts_with("spiffe://") {
+        return Ok(node.to_owned());
+    }
+    Ok(well_known::joined_node(trust_domain, &node.parse()?).to_string())
 }
 
 fn show(listed: Vec<server_api::admin::Listed>, format: Format) -> Result<()> {

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use daemon::Layout;
 use nix::unistd::geteuid;
-use registry::objects::{Entry, well_known};
+use registry::objects::Entry;
 use serde_json::json;
 use server_api::admin::{Client, Mode};
 use spiffe::SpiffeId;
@@ -97,10 +97,9 @@ async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
 }
 
 async fn register(server: &mut Client, path: &str, selector: &str) -> Result<Entry> {
-    let trust_domain = admin::trust_domain(server).await?;
     let body = json!({
-        "spiffe_id": admin::full_id(path, &trust_domain),
-        "parent_id": well_known::joined_node(&trust_domain, &"local".parse()?),
+        "spiffe_id": path,
+        "parent": "local",
         "selectors": [format!("unix:uid:{}", geteuid()), selector],
     });
     let applied = admin::apply_one(server, Mode::Create, "entry", serde_json::to_vec(&body)?).await?;

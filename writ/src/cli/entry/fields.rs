@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use spiffe::{Selector, Timestamp, TrustDomain};
 
-use crate::cli::{Usage, admin};
+use crate::cli::Usage;
 
 /// The flags of a new entry: who and where must be said.
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,7 @@ pub(crate) struct Fields {
     spiffe_id: Option<String>,
     /// Where: a node's name, a SPIFFE ID, any-node, or selectors that a node must have.
     #[arg(long = "parent", value_name = "PARENT")]
-    pub(super) parents: Vec<String>,
+    parents: Vec<String>,
     /// The facts that must hold of the process, in place of those before.
     #[arg(long = "selector", value_name = "KIND:VALUE")]
     selectors: Vec<Selector>,
@@ -84,28 +85,35 @@ impl Fields {
         Ok(self)
     }
 
-    /// Writes what was named into the JSON of an entry; the parent's ID is found by the caller.
-    pub(super) fn write(self, entry: &mut Value, parent: Option<String>, trust_domain: &TrustDomain) {
+    /// What was named, as the JSON of an entry; the server writes short names out.
+    pub(super) fn to_json(&self) -> Value {
         let Others { ttl, jwt_ttl, dns_names, hint, federates_with, expires_at, admin, downstream } =
-            self.others;
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                entry[name] = value;
-            }
+            &self.others;
+        let parent = match self.parents.as_slice() {
+            [] => None,
+            [one] => Some(json!(one)),
+            selectors => Some(json!(selectors)),
         };
-        let some = |values: &[Value]| (!values.is_empty()).then(|| Value::from(values.to_vec()));
-        set("spiffe_id", self.spiffe_id.map(|id| admin::full_id(&id, trust_domain).into()));
-        set("parent_id", parent.map(Value::from));
-        set("selectors", some(&self.selectors.iter().map(|selector| json!(selector)).collect::<Vec<_>>()));
-        set("x509_svid_ttl", ttl.map(|ttl| ttl.as_secs().into()));
-        set("jwt_svid_ttl", jwt_ttl.map(|ttl| ttl.as_secs().into()));
-        set("dns_names", some(&dns_names.into_iter().map(Value::from).collect::<Vec<_>>()));
-        set("hint", hint.map(Value::from));
-        set("federates_with", some(&federates_with.iter().map(|name| json!(name)).collect::<Vec<_>>()));
-        set("expires_at", expires_at.map(|moment| json!(moment)));
-        set("admin", admin.map(Value::from));
-        set("downstream", downstream.map(Value::from));
+        let fields = [
+            ("spiffe_id", self.spiffe_id.as_ref().map(|id| json!(id))),
+            ("parent", parent),
+            ("selectors", named(&self.selectors)),
+            ("x509_svid_ttl", ttl.map(|ttl| json!(ttl.as_secs()))),
+            ("jwt_svid_ttl", jwt_ttl.map(|ttl| json!(ttl.as_secs()))),
+            ("dns_names", named(dns_names)),
+            ("hint", hint.as_ref().map(|hint| json!(hint))),
+            ("federates_with", named(federates_with)),
+            ("expires_at", expires_at.map(|moment| json!(moment))),
+            ("admin", admin.map(Value::from)),
+            ("downstream", downstream.map(Value::from)),
+        ];
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
+}
+
+/// A list, unless it was not named at all.
+fn named<T: Serialize>(values: &[T]) -> Option<Value> {
+    (!values.is_empty()).then(|| json!(values))
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
@@ -127,12 +135,14 @@ mod tests {
     #[test]
     fn an_update_touches_only_what_is_named() {
         let update = Update::try_parse_from(["x", "--ttl", "15m", "--parent", "web-1"]).unwrap();
-        let mut entry = json!({ "spiffe_id": "spiffe://td/a", "hint": "h", "x509_svid_ttl": 1 });
-        update.fields.write(&mut entry, Some("spiffe://td/p".to_owned()), &"td".parse().unwrap());
-        let expected = json!({
-            "spiffe_id": "spiffe://td/a", "hint": "h", "x509_svid_ttl": 900,
-            "parent_id": "spiffe://td/p",
-        });
-        assert_eq!(entry, expected);
+        let expected = json!({ "parent": "web-1", "x509_svid_ttl": 900 });
+        assert_eq!(update.fields.to_json(), expected);
+    }
+
+    #[test]
+    fn several_parents_are_the_selectors_of_nodes() {
+        let update =
+            Update::try_parse_from(["x", "--parent", "aws:tag:a", "--parent", "aws:zone:b"]).unwrap();
+        assert_eq!(update.fields.to_json(), json!({ "parent": ["aws:tag:a", "aws:zone:b"] }));
     }
 }

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use server_api::admin::{Client, Mode};
 
 use super::{
-    Shared,
-    admin::{self, Parent},
+    Shared, admin,
     output::{self, plain},
 };
 use fields::{Fields, Needed};
@@ -66,8 +65,7 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
     let mut server = admin::connect(shared).await?;
     match verb {
         EntryVerb::Create(create) => {
-            let mut body = json!({});
-            write(create.needed.fields()?, &mut body, &mut server).await?;
+            let mut body = create.needed.fields()?.to_json();
             if let Some(id) = create.id {
                 body["id"] = id.into();
             }
@@ -78,9 +76,9 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
             output::show(shared.output, &json!({ "entries": entries }), |_| text(&entries))?;
         }
         EntryVerb::Update { id, fields } => {
-            let mut current = serde_json::to_value(list(&mut server, vec![id]).await?.remove(0))?;
-            write(fields.checked()?, &mut current, &mut server).await?;
-            show_one(&apply(&mut server, Mode::Update, &current).await?, shared)?;
+            let mut changes = fields.checked()?.to_json();
+            changes["id"] = id.into();
+            show_one(&apply(&mut server, Mode::Update, &changes).await?, shared)?;
         }
         EntryVerb::Delete { ids } => return delete(&mut server, ids, shared).await,
         EntryVerb::Count => {
@@ -89,17 +87,6 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes what the command line names into the JSON of an entry.
-async fn write(fields: Fields, body: &mut Value, server: &mut Client) -> Result<()> {
-    let trust_domain = admin::trust_domain(server).await?;
-    let parent = match fields.parents.as_slice() {
-        [] => None,
-        words => Some(Parent::named(words, &trust_domain)?.made(server).await?),
-    };
-    fields.write(body, parent, &trust_domain);
-    Ok(())
 }
 
 async fn apply(server: &mut Client, mode: Mode, body: &Value) -> Result<Entry> {
