@@ -5,7 +5,9 @@ mod harness;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use attestors::WorkloadAttestors;
-use harness::{BOTH, Running, as_root, attest, directory, program, sha256, values};
+use harness::{
+    BOTH, Running, as_root, assert_nameless, attest, compile, directory, program, sha256, values, with_device,
+};
 
 /// A user needs no rights for this where user namespaces are open: it puts a directory of its own where the
 /// victim's is, and runs its own program under the victim's name.
@@ -116,6 +118,35 @@ async fn an_executable_that_nobody_may_read_is_hashed_all_the_same() {
     assert_eq!(values(&evidence, "unix:path"), [program.display().to_string()]);
 }
 
+/// Whoever serves a file system can give the reader who hashes other bytes than the one who executes.
+#[tokio::test]
+async fn an_executable_on_a_file_system_that_a_process_serves_has_no_hash() {
+    const NAME: &str = "an_executable_on_a_file_system_that_a_process_serves_has_no_hash";
+    if !with_device(NAME, "/dev/fuse") {
+        return;
+    }
+    let directory = directory();
+    let process = Running::command(&mut served(directory.path(), ",allow_other"));
+    let evidence = attest(&WorkloadAttestors::builtin(), &process.peer(), BOTH).await;
+    assert_nameless(&evidence, "some process serves");
+    assert_eq!(values(&evidence, "unix:uid"), ["65534"]);
+}
+
+/// An AppImage runs like this.
+#[tokio::test]
+async fn a_program_on_a_private_mount_of_its_user_is_known_by_its_user_only() {
+    const NAME: &str = "a_program_on_a_private_mount_of_its_user_is_known_by_its_user_only";
+    if !with_device(NAME, "/dev/fuse") {
+        return;
+    }
+    let directory = directory();
+    let process = Running::command(&mut served(directory.path(), ""));
+    let evidence = attest(&WorkloadAttestors::builtin(), &process.peer(), BOTH).await;
+    assert_nameless(&evidence, "only its user may read its executable");
+    assert_eq!(values(&evidence, "unix:uid"), ["65534"]);
+    assert!(!evidence.incomplete);
+}
+
 #[tokio::test]
 async fn supplementary_groups_are_those_of_now() {
     if !as_root("supplementary_groups_are_those_of_now") {
@@ -134,6 +165,16 @@ async fn supplementary_groups_are_those_of_now() {
         evidence.notes
     );
     assert!(!evidence.incomplete);
+}
+
+/// Runs `cat` as nobody, from a file system that a process of nobody's would serve.
+fn served(directory: &Path, options: &str) -> Command {
+    let server = compile(directory, "serve", include_str!("harness/fuse.c"));
+    let at = directory.join("mounted");
+    fs::create_dir(&at).expect("somewhere to mount");
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg(server).arg("/bin/cat").arg(at).arg("65534").arg(options);
+    command
 }
 
 fn as_nobody() -> Command {

@@ -11,7 +11,8 @@ use std::{
 
 use attestors::{Strength, Wanted, WorkloadAttestors};
 use harness::{
-    BOTH, Running, assert_nameless, assert_strength, attest, directory, program, sha256, values, wanted,
+    BOTH, Running, assert_nameless, assert_strength, attest, compile, directory, program, sha256, values,
+    wanted,
 };
 use nix::{sys::memfd, unistd};
 use peer::Changed;
@@ -184,14 +185,6 @@ async fn a_thousand_at_once_get_the_same_answer() {
 fn say(option: &str) -> String {
     let output = Command::new("id").arg(option).output().expect("id is installed");
     String::from_utf8(output.stdout).expect("a name").trim().to_owned()
-}
-
-fn compile(directory: &Path, name: &str, source: &str) -> std::path::PathBuf {
-    let (file, program) = (directory.join(format!("{name}.c")), directory.join(name));
-    fs::write(&file, source).expect("written");
-    let done = Command::new("cc").arg("-o").arg(&program).arg(&file).status();
-    assert!(done.expect("a C compiler named cc is installed").success());
-    program
 }
 
 /// Its child lets it trace, then both wait; the parent answers lines for both.

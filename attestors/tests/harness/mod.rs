@@ -132,16 +132,35 @@ pub(crate) fn sha256(path: &Path) -> String {
     hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes))
 }
 
+/// Compiles a C program into this directory.
+pub(crate) fn compile(directory: &Path, name: &str, source: &str) -> PathBuf {
+    let (file, program) = (directory.join(format!("{name}.c")), directory.join(name));
+    fs::write(&file, source).expect("written");
+    let done = Command::new("cc").arg("-o").arg(&program).arg(&file).status();
+    assert!(done.expect("a C compiler named cc is installed").success());
+    program
+}
+
 /// Whether a test that needs root can run. If not it is listed by name, and in CI it fails.
 #[track_caller]
 pub(crate) fn as_root(test: &str) -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
+    has(test, nix::unistd::geteuid().is_root(), "root")
+}
+
+/// Whether a test that needs this device can run, as root.
+#[track_caller]
+pub(crate) fn with_device(test: &str, device: &str) -> bool {
+    as_root(test) && has(test, Path::new(device).exists(), device)
+}
+
+#[track_caller]
+fn has(test: &str, present: bool, needed: &str) -> bool {
+    if !present {
+        assert!(env::var("CI").is_err(), "{test} needs {needed}, and with CI set nothing may be left out");
+        // Past the test runner, which keeps back what a passing test prints.
+        let _ = writeln!(std::io::stderr().lock(), "not run: {test} needs {needed}");
     }
-    assert!(env::var("CI").is_err(), "{test} needs root, and with CI set nothing may be left out");
-    // Past the test runner, which keeps back what a passing test prints.
-    let _ = writeln!(std::io::stderr().lock(), "not run: {test} needs root");
-    false
+    present
 }
 
 pub(crate) const BOTH: &[&str] = &["unix:path:/any", "unix:sha256:any"];

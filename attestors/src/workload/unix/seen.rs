@@ -28,12 +28,13 @@ pub(super) struct Seen {
 #[derive(Debug)]
 struct Memory {
     sights: HashMap<Process, Sight>,
-    clear_at: usize,
+    /// How many more are taken note of until the dead are looked for.
+    until_clearing: usize,
 }
 
 impl Seen {
     pub(super) fn new(most: usize) -> Self {
-        let memory = Memory { sights: HashMap::new(), clear_at: FIRST_CLEARING.min(most) };
+        let memory = Memory { sights: HashMap::new(), until_clearing: CLEARING.min(most) };
         Self { memory: Mutex::new(memory), most }
     }
 
@@ -42,29 +43,80 @@ impl Seen {
         self.memory.lock().sights.get(&process).filter(|sight| sight.image == image).cloned()
     }
 
-    /// Remembers it. The dead are forgotten each time that the living could have doubled, so that costs
-    /// little for each process; the living are never forgotten in favour of others, or one user could
-    /// wash out what is known of another's. May take some milliseconds, so not on an async thread.
+    /// Remembers it, if there is room: the living are never forgotten in favour of others, or one user
+    /// could wash out what is known of another's. May take milliseconds, so not on an async thread.
     pub(super) fn remember(&self, process: Process, sight: Sight) {
         let crowd: Vec<Process> = {
             let mut memory = self.memory.lock();
+            if memory.sights.get(&process) == Some(&sight) {
+                return;
+            }
             if memory.sights.len() < self.most || memory.sights.contains_key(&process) {
                 memory.sights.insert(process, sight);
             }
-            if memory.sights.len() < memory.clear_at {
+            memory.until_clearing = memory.until_clearing.saturating_sub(1);
+            if memory.until_clearing > 0 {
                 return;
             }
-            memory.clear_at = usize::MAX; // one clears at a time
+            memory.until_clearing = usize::MAX; // one thread clears at a time
             memory.sights.keys().copied().collect()
         };
-        // Without the lock: each question is a few system calls.
+        // Without the lock, since each question is a few system calls.
         let dead: Vec<Process> = crowd.into_iter().filter(|process| !process.is_alive()).collect();
         let mut memory = self.memory.lock();
         for process in dead {
             memory.sights.remove(&process);
         }
-        memory.clear_at = (memory.sights.len() * 2).max(FIRST_CLEARING).min(self.most);
+        // As many newcomers as there are survivors pay for the next clearing: two questions for each.
+        memory.until_clearing = memory.sights.len().max(CLEARING.min(self.most));
     }
 }
 
-const FIRST_CLEARING: usize = 1024;
+const CLEARING: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peer::Peer;
+    use std::process::{Child, Command, Stdio};
+
+    fn start() -> (Child, Process, Sight) {
+        let child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
+        let peer = Peer::open(child.id()).expect("held");
+        (child, peer.process(), Sight { image: peer.image(), path: Some("/cat".into()) })
+    }
+
+    fn end(mut child: Child) {
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_and_the_living_are_not() {
+        let seen = Seen::new(8);
+        let (living, process, sight) = start();
+        seen.remember(process, sight.clone());
+        for _ in 0..30 {
+            let (child, process, sight) = start();
+            seen.remember(process, sight);
+            end(child);
+            assert!(seen.memory.lock().sights.len() <= 8);
+        }
+        assert_eq!(seen.sight(process, sight.image), Some(sight.clone()));
+        let another = Image { device: 1, inode: 1 };
+        assert_eq!(seen.sight(process, another), None, "of another image nothing is known");
+        end(living);
+    }
+
+    #[test]
+    fn a_crowd_of_the_living_keeps_its_place_and_newcomers_go_without() {
+        let seen = Seen::new(3);
+        let crowd: Vec<_> = (0..5).map(|_| start()).collect();
+        for (_, process, sight) in &crowd {
+            seen.remember(*process, sight.clone());
+        }
+        let known = |n: usize| seen.sight(crowd[n].1, crowd[n].2.image).is_some();
+        assert!(known(0) && known(1) && known(2) && !known(3) && !known(4));
+        crowd.into_iter().for_each(|(child, ..)| end(child));
+    }
+}
