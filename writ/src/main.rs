@@ -5,7 +5,11 @@
 //! workload does. Nothing else in the workspace depends on this.
 
 mod cli;
+#[cfg(all(feature = "server", feature = "agent"))]
+mod demo;
 mod identity;
+#[cfg(all(feature = "server", feature = "agent"))]
+mod up;
 mod validate;
 mod wire;
 

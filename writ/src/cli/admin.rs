@@ -1,7 +1,7 @@
 //! What the commands of an administrator share: the way to the server, and how its answers are told.
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use serde::Deserialize;
+use serde_json::Value;
 use server_api::admin::{Applied, Client, Mode};
 use spiffe::TrustDomain;
 
@@ -15,15 +15,16 @@ pub(crate) async fn connect(shared: &Shared) -> Result<Client> {
     })
 }
 
+/// The server's state.
+pub(crate) async fn status(server: &mut Client) -> Result<Value> {
+    serde_json::from_slice(&server.status().await?).context("the server's state is not JSON")
+}
+
 /// The trust domain of the server.
 pub(crate) async fn trust_domain(server: &mut Client) -> Result<TrustDomain> {
-    #[derive(Deserialize)]
-    struct Named {
-        trust_domain: TrustDomain,
-    }
-    let named: Named =
-        serde_json::from_slice(&server.status().await?).context("the server does not say its name")?;
-    Ok(named.trust_domain)
+    let status = status(server).await?;
+    let name = status["trust_domain"].as_str().context("the server does not say its trust domain")?;
+    Ok(name.parse()?)
 }
 
 /// Applies one object of a kind, and gives it back as it is then.

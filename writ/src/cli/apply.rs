@@ -124,7 +124,7 @@ async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outco
         };
         for (object, applied) in batch.iter().zip(applied) {
             admin::warn(&applied.warnings);
-            outcomes.push(outcome(object, &applied, &current));
+            outcomes.push(outcome(mode, object, &applied, &current));
         }
     }
     Ok(outcomes)
@@ -142,7 +142,7 @@ async fn current(server: &mut Client, applied: &[Applied]) -> Result<Vec<Value>>
     Ok(listed.iter().filter_map(|listed| serde_json::from_slice(&listed.body).ok()).collect())
 }
 
-fn outcome(object: &Declared, applied: &Applied, current: &[Value]) -> Outcome {
+fn outcome(mode: Mode, object: &Declared, applied: &Applied, current: &[Value]) -> Outcome {
     let after = body(applied);
     let error = applied.refused().map(|(_, message)| message.to_owned());
     let effect = match applied.effect {
@@ -154,12 +154,12 @@ fn outcome(object: &Declared, applied: &Applied, current: &[Value]) -> Outcome {
     };
     let changes = match applied.effect {
         // What the server makes of it is not known yet; what the file says is.
-        Effect::Created => changes(&Value::Null, &object.body),
+        Effect::Created if mode == Mode::DryRun => changes(&Value::Null, &object.body),
         Effect::Updated => {
             let before = current.iter().find(|entry| entry["id"] == after["id"]);
             before.map(|before| changes(before, &after)).unwrap_or_default()
         }
-        Effect::Deleted | Effect::Unchanged | Effect::None => Vec::new(),
+        _ => Vec::new(),
     };
     let spiffe_id = object.body["spiffe_id"].as_str().unwrap_or_default().to_owned();
     Outcome { place: object.place.clone(), effect, spiffe_id, changes, error }

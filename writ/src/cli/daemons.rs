@@ -7,7 +7,10 @@ use daemon::{Shutdown, Trigger};
 use tokio::{io::AsyncReadExt as _, net::unix::pipe};
 
 /// Runs a daemon until it ends or is told to.
-pub(crate) fn run<D: Future<Output = Result<()>>>(supervised: bool, daemon: impl FnOnce(Shutdown) -> D) -> Result<ExitCode> {
+pub(crate) fn run<D: Future<Output = Result<()>>>(
+    supervised: bool,
+    daemon: impl FnOnce(Shutdown) -> D,
+) -> Result<ExitCode> {
     daemon::init_logs("info");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {

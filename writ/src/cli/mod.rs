@@ -1,14 +1,20 @@
 //! The command line: one file for each noun, and what all of them share.
 
-mod admin;
+pub(crate) mod admin;
+#[cfg(feature = "agent")]
+pub(crate) mod agent;
 mod apply;
 mod bundle;
 mod completions;
+#[cfg(any(feature = "server", feature = "agent"))]
+mod daemons;
 mod entry;
 pub(crate) mod explain;
 mod fetch;
 mod node;
 pub(crate) mod output;
+#[cfg(feature = "server")]
+pub(crate) mod server;
 pub(crate) mod sockets;
 mod status;
 mod token;
@@ -62,6 +68,22 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Tell the whole story on this machine, in a temporary directory
+    #[cfg(all(feature = "server", feature = "agent"))]
+    #[command(after_help = crate::demo::EXAMPLES)]
+    Demo(crate::demo::Demo),
+    /// Run a server and an agent here until told to end
+    #[cfg(all(feature = "server", feature = "agent"))]
+    #[command(after_help = crate::up::EXAMPLES)]
+    Up(crate::up::Up),
+    /// The server: what is true
+    #[cfg(feature = "server")]
+    #[command(subcommand, after_help = server::EXAMPLES)]
+    Server(server::ServerVerb),
+    /// The agent: what is near
+    #[cfg(feature = "agent")]
+    #[command(subcommand, after_help = agent::EXAMPLES)]
+    Agent(agent::AgentVerb),
     /// Show the server and the agent on this machine, and what is insecure
     #[command(after_help = status::EXAMPLES)]
     Status,
@@ -92,6 +114,10 @@ enum Verb {
     /// Answer pure checks for conformance suites
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::Validate),
+    /// Be a program of the demo
+    #[cfg(all(feature = "server", feature = "agent"))]
+    #[command(hide = true)]
+    DemoActor(crate::demo::actor::Actor),
     /// Print shell completions
     #[command(hide = true)]
     Completions(completions::Completions),
@@ -117,6 +143,16 @@ pub(crate) fn main() -> ExitCode {
 fn run(writ: Writ) -> Result<ExitCode> {
     let shared = writ.shared;
     match writ.verb {
+        #[cfg(all(feature = "server", feature = "agent"))]
+        Verb::Demo(demo) => client(crate::demo::run(demo, &shared)),
+        #[cfg(all(feature = "server", feature = "agent"))]
+        Verb::DemoActor(actor) => client(crate::demo::actor::run(actor)),
+        #[cfg(all(feature = "server", feature = "agent"))]
+        Verb::Up(up) => client(crate::up::run(up, &shared)),
+        #[cfg(feature = "server")]
+        Verb::Server(verb) => server::run(verb, &shared),
+        #[cfg(feature = "agent")]
+        Verb::Agent(verb) => agent::run(verb, &shared),
         Verb::Status => client(status::run(&shared)),
         Verb::Entry(verb) => client(entry::run(verb, &shared)),
         Verb::Apply(files) => client(apply::apply(files, &shared)),

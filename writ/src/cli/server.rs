@@ -5,12 +5,12 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use daemon::Ready;
 use serde::{Deserialize, Serialize};
 
-use super::{Shared, daemons, output};
+use super::{Shared, admin, daemons, output};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -61,18 +61,26 @@ pub(crate) fn run(verb: ServerVerb, shared: &Shared) -> Result<ExitCode> {
                 // Nobody need listen to standard output.
                 let _ = output::show(format, &serving, text);
             });
-            daemons::run(supervised, |shutdown| async move { Ok(server::run(config, shutdown, ready).await?) })
+            daemons::run(
+                supervised,
+                |shutdown| async move { Ok(server::run(config, shutdown, ready).await?) },
+            )
         }
         ServerVerb::CheckConfig { file } => {
-            load(&file)?;
-            output::show(shared.output, &serde_json::json!({ "valid": file }), |_| format!("{} is valid", file.display()))?;
+            admin::warn(&load(&file)?.check()?);
+            output::show(shared.output, &serde_json::json!({ "valid": file }), |_| {
+                format!("{} is valid", file.display())
+            })?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
+/// Reads and checks a configuration; what is only doubtful is said when the server starts.
 fn load(file: &Path) -> Result<server::Config> {
-    Ok(daemon::load(file)?)
+    let config: server::Config = daemon::load(file)?;
+    config.check().with_context(|| file.display().to_string())?;
+    Ok(config)
 }
 
 fn text(serving: &ServerServing) -> String {

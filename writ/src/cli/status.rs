@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
@@ -29,8 +29,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<ExitCode> {
 }
 
 async fn server(shared: &Shared) -> Result<Value> {
-    let mut client = admin::connect(shared).await?;
-    serde_json::from_slice(&client.status().await?).context("the server's state is not JSON")
+    admin::status(&mut admin::connect(shared).await?).await
 }
 
 async fn agent(shared: &Shared) -> Result<Value> {
@@ -56,6 +55,7 @@ fn section(name: &str, state: &Value) -> String {
         let title = field.replace('_', " ");
         match value {
             Value::Array(items) if items.is_empty() => {}
+            Value::Object(fields) if fields.is_empty() => {}
             Value::Array(items) => {
                 for (n, item) in items.iter().enumerate() {
                     let title = if n == 0 { title.as_str() } else { "" };

@@ -160,7 +160,8 @@ async fn call(own: &Own, address: &str, server: SpiffeId) -> Result<(SpiffeId, S
 fn present(own: &Own, peer: SpiffeId) -> Result<(Arc<SvidVerifier>, Arc<Identities>)> {
     let identities = own.borrow().clone().context("the agent says that this program is nobody (any more)")?;
     let bundles = Arc::clone(&identities.bundles);
-    let verifier = SvidVerifier::new(Arc::new(move || Arc::clone(&bundles)), Arc::new(now), Expected::Exactly(peer));
+    let verifier =
+        SvidVerifier::new(Arc::new(move || Arc::clone(&bundles)), Arc::new(now), Expected::Exactly(peer));
     Ok((Arc::new(verifier), identities))
 }
 

@@ -15,3 +15,10 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ demo                     takes seconds, needs neither root nor network, leaves nothing behind
   writ demo --output json       one line for each step";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Identify processes by their id alone, as kernels before Linux 6.5 must.
+    #[arg(long)]
+    insecure_peer_by_pid: bool,
+}

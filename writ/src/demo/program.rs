@@ -58,7 +58,9 @@ impl Program {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}; is its file system mounted noexec?", binary.path.display()))?;
+            .with_context(|| {
+                format!("cannot start {}; is its file system mounted noexec?", binary.path.display())
+            })?;
         let pipes = process.stdin.take().zip(process.stdout.take());
         let (orders, said) = pipes.context("a child's input and output are piped")?;
         Ok(Self { process, orders, events: BufReader::new(said).lines() })
@@ -78,10 +80,14 @@ impl Program {
     pub(super) async fn event(&mut self) -> Result<Event> {
         let line = timeout(ANSWERS_WITHIN, self.events.next_line()).await;
         match line {
-            Ok(Ok(Some(line))) => serde_json::from_str(&line).with_context(|| format!("a program of the demo said {line:?}")),
+            Ok(Ok(Some(line))) => {
+                serde_json::from_str(&line).with_context(|| format!("a program of the demo said {line:?}"))
+            }
             Ok(Ok(None)) => bail!("a program of the demo ended"),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => bail!("a program of the demo has said nothing for {} seconds", ANSWERS_WITHIN.as_secs()),
+            Err(_) => {
+                bail!("a program of the demo has said nothing for {} seconds", ANSWERS_WITHIN.as_secs())
+            }
         }
     }
 }

@@ -49,7 +49,11 @@ impl Stage {
             for (name, value) in step.facts {
                 let mut lines = value.lines();
                 let first = lines.next().unwrap_or_default();
-                text.push_str(&format!("   {}  {}\n", self.paint.dim(&format!("{name:width$}")), plain(first)));
+                text.push_str(&format!(
+                    "   {}  {}\n",
+                    self.paint.dim(&format!("{name:width$}")),
+                    plain(first)
+                ));
                 for line in lines {
                     text.push_str(&format!("   {:width$}  {}\n", "", plain(line)));
                 }

@@ -11,6 +11,7 @@ use server_api::admin::{Client, Mode};
 use spiffe::SpiffeId;
 
 use super::{
+    Demo,
     actor::{Event, Order},
     program::{Binary, Program},
     stage::{Stage, took},
@@ -28,12 +29,15 @@ struct Known {
     entry: Entry,
 }
 
-pub(crate) async fn run(insecure_peer_by_pid: bool, shared: &Shared) -> Result<ExitCode> {
+pub(crate) async fn run(demo: Demo, shared: &Shared) -> Result<ExitCode> {
     let mut stage = Stage::new(shared.output);
-    let dir = tempfile::Builder::new().prefix("writ-demo-").tempdir().context("cannot make a temporary directory")?;
+    let dir = tempfile::Builder::new()
+        .prefix("writ-demo-")
+        .tempdir()
+        .context("cannot make a temporary directory")?;
     stage.say(&format!("Everything happens in {}, which is removed at the end.", dir.path().display()))?;
 
-    let host = start_host(&mut stage, dir.path(), insecure_peer_by_pid).await?;
+    let host = start_host(&mut stage, dir.path(), demo.insecure_peer_by_pid).await?;
     let told = tokio::select! {
         told = tell(&mut stage, dir.path(), &host) => told,
         _ = tokio::signal::ctrl_c() => Err(anyhow::Error::msg("the demo was interrupted")),
@@ -62,11 +66,20 @@ async fn start_host(stage: &mut Stage, dir: &Path, insecure_peer_by_pid: bool) -
     let host = host.await?;
     let ready = host.ready();
     let facts = [
-        fact("server", format!("pid {}, on {}, known by its pin {}", ready.server_pid, ready.server_address, ready.server_pin)),
+        fact(
+            "server",
+            format!(
+                "pid {}, on {}, known by its pin {}",
+                ready.server_pid, ready.server_address, ready.server_pin
+            ),
+        ),
         fact("agent", format!("pid {}, serves {}", ready.agent_pid, ready.workload_api)),
         fact("both ready", format!("after {}", took(started.elapsed()))),
     ];
-    stage.done("A server and an agent start; the agent joins with a token and checks the server's pin", &facts)?;
+    stage.done(
+        "A server and an agent start; the agent joins with a token and checks the server's pin",
+        &facts,
+    )?;
     Ok(host)
 }
 
@@ -78,7 +91,8 @@ async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
 
     let orders_by = format!("unix:path:{}", orders.path.display());
     let orders_entry = register(&mut server, "/orders", &orders_by).await?;
-    let checkout_entry = register(&mut server, "/checkout", &format!("unix:sha256:{}", checkout.sha256)).await?;
+    let checkout_entry =
+        register(&mut server, "/checkout", &format!("unix:sha256:{}", checkout.sha256)).await?;
     stage.done(
         "An administrator says who may be what: two programs, told apart by path and by sum",
         &[&orders_entry, &checkout_entry].map(|entry| {
@@ -89,7 +103,10 @@ async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
 
     let (mut orders, orders_fact) = attested(&orders, orders_entry, &ready.workload_api).await?;
     let (mut checkout, checkout_fact) = attested(&checkout, checkout_entry, &ready.workload_api).await?;
-    stage.done("Both start. Nobody gives them a secret; the agent sees what they are", &[orders_fact, checkout_fact])?;
+    stage.done(
+        "Both start. Nobody gives them a secret; the agent sees what they are",
+        &[orders_fact, checkout_fact],
+    )?;
 
     let address = mutual_tls(stage, &mut orders, &mut checkout).await?;
     refuse_a_stranger(stage, &stranger, host).await?;
@@ -128,7 +145,9 @@ async fn attested(binary: &Binary, entry: Entry, workload_api: &str) -> Result<(
 /// The programs speak; gives back where the first one listens.
 async fn mutual_tls(stage: &mut Stage, orders: &mut Known, checkout: &mut Known) -> Result<String> {
     orders.program.order(&Order::Listen { client: checkout.id.clone() }).await?;
-    let Event::Listening { address } = expected(orders.program.event().await?)? else { bail!("orders does not listen") };
+    let Event::Listening { address } = expected(orders.program.event().await?)? else {
+        bail!("orders does not listen")
+    };
     let started = Instant::now();
     checkout.program.order(&Order::Call { address: address.clone(), server: orders.id.clone() }).await?;
     let Event::Answered { peer: server, said: answer } = expected(checkout.program.event().await?)? else {

@@ -77,7 +77,8 @@ impl Child {
             }
             Err(_) => bail!("the {name} does not serve after {} seconds", SERVES_WITHIN.as_secs()),
         }
-        let serving = serde_json::from_str(&line).with_context(|| format!("the {name} said something else: {line}"))?;
+        let serving =
+            serde_json::from_str(&line).with_context(|| format!("the {name} said something else: {line}"))?;
         Ok((child, serving))
     }
 

@@ -86,8 +86,10 @@ impl Plan {
         if agent::has_joined(&self.layout.agent_state()) {
             return Ok(None);
         }
-        let mut admin = Client::connect(&server.server_admin).await.context("the server just said that it serves")?;
-        let made = admin.create_token(NODE, TOKEN_SECONDS).await.context("cannot make a token for this machine")?;
+        let mut admin =
+            Client::connect(&server.server_admin).await.context("the server just said that it serves")?;
+        let made =
+            admin.create_token(NODE, TOKEN_SECONDS).await.context("cannot make a token for this machine")?;
         let path = self.layout.state.join("join-token");
         write_private(&path, made.token.as_bytes())?;
         Ok(Some(path))
@@ -133,7 +135,11 @@ fn text(value: &str) -> String {
 }
 
 fn path(value: &Path) -> Result<String> {
-    Ok(text(value.to_str().with_context(|| format!("the path {value:?} is not UTF-8; choose another directory"))?))
+    Ok(text(
+        value
+            .to_str()
+            .with_context(|| format!("the path {value:?} is not UTF-8; choose another directory"))?,
+    ))
 }
 
 #[cfg(test)]

@@ -32,19 +32,28 @@ struct File {
 
 impl Kept {
     /// What the directory remembers, with what the command line says now.
-    pub(super) fn open(layout: &Layout, trust_domain: Option<TrustDomain>, listen: Option<&str>) -> Result<Self> {
+    pub(super) fn open(
+        layout: &Layout,
+        trust_domain: Option<TrustDomain>,
+        listen: Option<&str>,
+    ) -> Result<Self> {
         let path = layout.state.join("up.json");
         let file: Option<File> = match read_private(&path, LARGEST)? {
-            Some(bytes) => Some(
-                serde_json::from_slice(&bytes)
-                    .with_context(|| format!("{} is damaged; remove it, and name --trust-domain and --listen once more", path.display()))?,
-            ),
+            Some(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged; remove it, and name --trust-domain and --listen once more",
+                    path.display()
+                )
+            })?),
             None => None,
         };
         let remembered = file.as_ref().map(|file| &file.trust_domain);
         let trust_domain = match (remembered, trust_domain) {
             (Some(old), Some(new)) if *old != new => {
-                bail!("{} belongs to trust domain {old}, not {new}; choose another directory with --data", layout.state.display())
+                bail!(
+                    "{} belongs to trust domain {old}, not {new}; choose another directory with --data",
+                    layout.state.display()
+                )
             }
             (Some(old), _) => old.clone(),
             (None, Some(new)) => new,
@@ -60,7 +69,8 @@ impl Kept {
 
     /// Remembers where the server listens, so that agents find it again after the next start.
     pub(super) fn listened_on(&mut self, address: &str) -> Result<()> {
-        self.listen = address.parse().with_context(|| format!("the server says that it listens on {address:?}"))?;
+        self.listen =
+            address.parse().with_context(|| format!("the server says that it listens on {address:?}"))?;
         let file = File { trust_domain: self.trust_domain.clone(), listen: self.listen };
         write_private(&self.path, &serde_json::to_vec(&file)?)?;
         Ok(())
@@ -74,9 +84,10 @@ fn asked(text: &str, remembered: Option<SocketAddr>) -> Result<SocketAddr> {
     }
     match text.parse::<IpAddr>() {
         Ok(ip) => Ok(SocketAddr::new(ip, remembered.map_or(0, |address| address.port()))),
-        Err(_) => {
-            Err(Usage(format!("--listen {text:?} is not an address; write IP or IP:PORT, for example 10.0.0.5:8081")).into())
-        }
+        Err(_) => Err(Usage(format!(
+            "--listen {text:?} is not an address; write IP or IP:PORT, for example 10.0.0.5:8081"
+        ))
+        .into()),
     }
 }
 

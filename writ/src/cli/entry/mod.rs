@@ -82,7 +82,7 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
         }
         EntryVerb::Delete { ids } => return delete(&mut server, ids, shared).await,
         EntryVerb::Count => {
-            let count = server.list("entry", Vec::new()).await?.len();
+            let count = admin::status(&mut server).await?["entries"].clone();
             output::show(shared.output, &json!({ "count": count }), |_| count.to_string())?;
         }
     }
