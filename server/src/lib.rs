@@ -179,6 +179,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     });
 
     let ended = tokio::select! {
+        biased; // the doors close by themselves when the end is requested
         () = shutdown.requested() => Ok(()),
         why = log_ended => Err(Error::Log(why.unwrap_or(WriterEnd::Stopped))),
         door = &mut network => Err(Error::Serve(format!("the network door closed: {door:?}"))),
