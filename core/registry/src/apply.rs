@@ -5,14 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use spiffe::{SpiffeId, Timestamp};
+use spiffe::SpiffeId;
 
 use crate::{
     commit::{Change, Commit, Revision},
     history::{Audience, Touched, TouchedKey},
-    objects::{Entry, Key, Node, NodeState, Object, Token, TokenState, Versioned},
-    registry::{Edge, Likeness, Registry},
-    settings::TOKEN_MEMORY,
+    index::same_place,
+    objects::{Key, Object, Versioned},
+    registry::Registry,
 };
 
 /// Why a commit does not follow what the registry holds; nothing of it was applied.
@@ -67,13 +67,9 @@ impl Registry {
             Change::Put { version, .. } if *version != at + 1 => {
                 Err(ApplyError::Version { key, at, got: *version })
             }
-            Change::Put { version, object } => {
-                self.put(object, *version);
-                Ok(())
-            }
             Change::Delete(_) if at == 0 => Err(ApplyError::Missing(key)),
-            Change::Delete(_) => {
-                self.delete(&key);
+            Change::Put { .. } | Change::Delete(_) => {
+                self.set(change);
                 Ok(())
             }
         }
@@ -90,133 +86,49 @@ impl Registry {
         }
     }
 
-    pub(crate) fn put(&mut self, object: &Object, version: u64) {
+    /// Carries out a change whatever was there, and keeps the indexes.
+    pub(crate) fn set(&mut self, change: &Change) {
+        match change {
+            Change::Put { version, object } => self.put(*version, object),
+            Change::Delete(Key::Entry(id)) => {
+                let old = self.entries.remove(id);
+                self.index.entry(old.as_deref(), None);
+            }
+            Change::Delete(Key::Node(id)) => {
+                let old = self.nodes.remove(id);
+                self.index.node(old.as_deref(), None, self.revision);
+            }
+            Change::Delete(Key::Token(node)) => {
+                let old = self.tokens.remove(node);
+                self.index.token(old.as_deref(), None);
+            }
+            Change::Delete(Key::Authority(id)) => drop(self.authorities.remove(id)),
+            Change::Delete(Key::Bundle(trust_domain)) => drop(self.bundles.remove(trust_domain)),
+        }
+    }
+
+    fn put(&mut self, version: u64, object: &Object) {
         match object {
             Object::Entry(entry) => {
-                let new = Versioned { version, value: Arc::clone(entry) };
-                let old = self.entries.insert(entry.id.clone(), new);
-                self.reindex_entry(old.as_deref(), Some(entry));
+                let old = self.entries.insert(entry.id.clone(), Versioned::at(version, entry));
+                self.index.entry(old.as_deref(), Some(entry));
             }
             Object::Node(node) => {
-                let new = Versioned { version, value: Arc::clone(node) };
-                let old = self.nodes.insert(node.id.clone(), new);
-                self.reindex_node(old.as_deref(), Some(node));
+                let old = self.nodes.insert(node.id.clone(), Versioned::at(version, node));
+                self.index.node(old.as_deref(), Some(node), self.revision);
             }
             Object::Token(token) => {
-                let new = Versioned { version, value: Arc::clone(token) };
-                let old = self.tokens.insert(token.node.clone(), new);
-                self.reindex_token(old.as_deref(), Some(token));
+                let old = self.tokens.insert(token.node.clone(), Versioned::at(version, token));
+                self.index.token(old.as_deref(), Some(token));
             }
             Object::Authority(authority) => {
-                let new = Versioned { version, value: Arc::clone(authority) };
-                self.authorities.insert(authority.id.clone(), new);
+                self.authorities.insert(authority.id.clone(), Versioned::at(version, authority));
             }
             Object::Bundle(bundle) => {
-                let new = Versioned { version, value: Arc::clone(bundle) };
-                self.bundles.insert(bundle.trust_domain().clone(), new);
+                self.bundles.insert(bundle.trust_domain().clone(), Versioned::at(version, bundle));
             }
         }
     }
-
-    pub(crate) fn delete(&mut self, key: &Key) {
-        match key {
-            Key::Entry(id) => {
-                let old = self.entries.remove(id);
-                self.reindex_entry(old.as_deref(), None);
-            }
-            Key::Node(id) => {
-                let old = self.nodes.remove(id);
-                self.reindex_node(old.as_deref(), None);
-            }
-            Key::Token(node) => {
-                let old = self.tokens.remove(node);
-                self.reindex_token(old.as_deref(), None);
-            }
-            Key::Authority(id) => {
-                self.authorities.remove(id);
-            }
-            Key::Bundle(trust_domain) => {
-                self.bundles.remove(trust_domain);
-            }
-        }
-    }
-
-    fn reindex_entry(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
-        if let (Some(old), Some(new)) = (old, new)
-            && same_place(old, new)
-            && old.expires_at == new.expires_at
-        {
-            return;
-        }
-        let index = &mut self.index;
-        if let Some(entry) = old {
-            index.children.remove(&Edge::new(&entry.parent_id, &entry.id));
-            index.givers.remove(&Edge::new(&entry.spiffe_id, &entry.id));
-            index.similar.remove(&Likeness::of(entry));
-            if let Some(end) = entry.expires_at {
-                index.ends.remove(&(end, Key::Entry(entry.id.clone())));
-            }
-        }
-        if let Some(entry) = new {
-            index.children.insert(Edge::new(&entry.parent_id, &entry.id));
-            index.givers.insert(Edge::new(&entry.spiffe_id, &entry.id));
-            index.similar.insert(Likeness::of(entry), entry.id.clone());
-            if let Some(end) = entry.expires_at {
-                index.ends.insert((end, Key::Entry(entry.id.clone())));
-            }
-        }
-    }
-
-    /// A node has a seat unless it is banned. Whoever sits anew, or with other selectors, begins a
-    /// new view; a renewed certificate changes nothing of it.
-    fn reindex_node(&mut self, old: Option<&Node>, new: Option<&Node>) {
-        let old = old.filter(|node| is_seated(node));
-        let new = new.filter(|node| is_seated(node));
-        if let (Some(old), Some(new)) = (old, new)
-            && old.selectors == new.selectors
-        {
-            return;
-        }
-        let index = &mut self.index;
-        if let Some(node) = old {
-            index.seats.remove(&node.id);
-            for selector in &node.selectors {
-                index.selected.remove(&(selector.clone(), Some(node.id.clone())));
-            }
-        }
-        if let Some(node) = new {
-            index.seats.insert(node.id.clone(), self.revision);
-            for selector in &node.selectors {
-                index.selected.insert((selector.clone(), Some(node.id.clone())));
-            }
-        }
-    }
-
-    fn reindex_token(&mut self, old: Option<&Token>, new: Option<&Token>) {
-        if let Some((end, token)) = old.and_then(|token| Some((token_end(token)?, token))) {
-            self.index.ends.remove(&(end, Key::Token(token.node.clone())));
-        }
-        if let Some((end, token)) = new.and_then(|token| Some((token_end(token)?, token))) {
-            self.index.ends.insert((end, Key::Token(token.node.clone())));
-        }
-    }
-}
-
-/// When an unspent token is forgotten. A spent one stays as long as its node does.
-fn token_end(token: &Token) -> Option<Timestamp> {
-    match token.state {
-        TokenState::Spent { .. } => None,
-        TokenState::Fresh | TokenState::Bound { .. } => Some(token.expires_at + TOKEN_MEMORY),
-    }
-}
-
-fn is_seated(node: &Node) -> bool {
-    node.state != NodeState::Banned
-}
-
-/// Whether both stand at the same place of the tree: a change of anything else moves nothing.
-fn same_place(old: &Entry, new: &Entry) -> bool {
-    old.spiffe_id == new.spiffe_id && old.parent_id == new.parent_id && old.selectors == new.selectors
 }
 
 /// Works out what a commit touched, from the registry before and after it.

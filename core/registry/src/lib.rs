@@ -4,15 +4,16 @@
 //! [`Commit`]; the registry applies commits and says what they touched; a node's view of it follows
 //! as [`Delta`]s. All of it is pure: no clock, no randomness, no I/O.
 
-pub mod apply;
+mod apply;
 pub mod commit;
 pub mod decide;
 pub mod delta;
-pub mod history;
+mod history;
+mod index;
 pub mod objects;
-pub mod record;
-pub mod registry;
-pub mod settings;
+mod record;
+mod registry;
+mod settings;
 mod view;
 
 pub use apply::ApplyError;

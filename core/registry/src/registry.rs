@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
-use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
+use imbl::OrdMap;
+use spiffe::{SpiffeId, Timestamp, TrustDomain};
 
 use crate::{
-    commit::{LogId, Revision},
+    commit::{Change, LogId, Revision},
     history::History,
+    index::{Index, hash_of, likeness, same_place},
     objects::{
         Authority, AuthorityId, Bundle, Entry, EntryId, Key, Node, NodeName, Stored, Token, Versioned,
         well_known,
@@ -33,35 +34,6 @@ pub struct Registry {
     pub(crate) history: History,
     pub(crate) well_known: Arc<WellKnown>,
 }
-
-/// What is found by something else than its key. Each follows from the objects alone.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Index {
-    /// Entries by their parent ID.
-    pub(crate) children: OrdSet<Edge>,
-    /// Entries by the ID that they give.
-    pub(crate) givers: OrdSet<Edge>,
-    /// Entries by what makes two of them similar.
-    pub(crate) similar: OrdMap<Likeness, EntryId>,
-    /// What ends, by when it does.
-    pub(crate) ends: OrdSet<(Timestamp, Key)>,
-    /// Nodes that have a view, by their selectors; `None` sorts before all nodes.
-    pub(crate) selected: OrdSet<(Selector, Option<SpiffeId>)>,
-    /// Nodes that have a view, and since which revision it can be followed.
-    pub(crate) seats: OrdMap<SpiffeId, Revision>,
-}
-
-/// An entry under a SPIFFE ID. Without an entry it sorts before all that have one.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Edge {
-    pub(crate) id: SpiffeId,
-    pub(crate) entry: Option<EntryId>,
-}
-
-/// SHA-256 over SPIFFE ID, parent ID and selectors: what makes two entries similar. Digests are
-/// compared instead of the fields, so a look-up costs the same whatever an entry holds.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Likeness(pub(crate) [u8; 32]);
 
 /// The IDs with a meaning of their own, made once.
 #[derive(Debug)]
@@ -103,7 +75,7 @@ impl Registry {
         registry.revision = revision;
         registry.history = History::starting_at(revision);
         for stored in objects {
-            registry.put(&stored.object, stored.version);
+            registry.set(&Change::Put { version: stored.version, object: stored.object });
         }
         registry
     }
@@ -156,18 +128,21 @@ impl Registry {
     }
 
     /// The entries whose parent is `id`.
-    pub fn children(&self, id: &SpiffeId) -> impl Iterator<Item = &Versioned<Entry>> {
-        self.under(&self.index.children, id)
+    pub fn children<'a>(&'a self, id: &'a SpiffeId) -> impl Iterator<Item = &'a Versioned<Entry>> {
+        let entries = self.index.children.under(hash_of(id)).filter_map(|entry| self.entries.get(entry));
+        entries.filter(move |entry| entry.parent_id == *id)
     }
 
     /// The entries that give `id`.
-    pub fn givers(&self, id: &SpiffeId) -> impl Iterator<Item = &Versioned<Entry>> {
-        self.under(&self.index.givers, id)
+    pub fn givers<'a>(&'a self, id: &'a SpiffeId) -> impl Iterator<Item = &'a Versioned<Entry>> {
+        let entries = self.index.givers.under(hash_of(id)).filter_map(|entry| self.entries.get(entry));
+        entries.filter(move |entry| entry.spiffe_id == *id)
     }
 
     /// The entry that has the same SPIFFE ID, parent and selectors: at most one, as in SPIRE.
     pub fn similar(&self, entry: &Entry) -> Option<&Versioned<Entry>> {
-        self.entries.get(self.index.similar.get(&Likeness::of(entry))?)
+        let mut entries = self.index.similar.under(likeness(entry)).filter_map(|id| self.entries.get(id));
+        entries.find(|other| same_place(other, entry))
     }
 
     /// The node with this SPIFFE ID.
@@ -208,39 +183,5 @@ impl Registry {
     /// When the next object ends, so that [`crate::decide::Expire`] has something to do.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.index.ends.get_min().map(|(end, _)| *end)
-    }
-
-    fn under<'a>(
-        &'a self,
-        edges: &'a OrdSet<Edge>,
-        id: &SpiffeId,
-    ) -> impl Iterator<Item = &'a Versioned<Entry>> {
-        let start = Edge { id: id.clone(), entry: None };
-        let id = id.clone();
-        edges
-            .range(start..)
-            .take_while(move |edge| edge.id == id)
-            .filter_map(|edge| self.entries.get(edge.entry.as_ref()?))
-    }
-}
-
-impl Edge {
-    pub(crate) fn new(id: &SpiffeId, entry: &EntryId) -> Self {
-        Self { id: id.clone(), entry: Some(entry.clone()) }
-    }
-}
-
-impl Likeness {
-    pub(crate) fn of(entry: &Entry) -> Self {
-        use aws_lc_rs::digest;
-        let mut context = digest::Context::new(&digest::SHA256);
-        let parts = [entry.spiffe_id.as_str(), entry.parent_id.as_str()];
-        for part in parts.into_iter().chain(entry.selectors.iter().map(Selector::as_str)) {
-            context.update(part.as_bytes());
-            context.update(b"\n"); // neither IDs nor selectors hold control characters
-        }
-        let mut out = [0; 32];
-        out.copy_from_slice(context.finish().as_ref());
-        Self(out)
     }
 }

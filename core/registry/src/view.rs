@@ -100,26 +100,33 @@ impl Registry {
     /// The nodes that answer to `id` as a parent: entries under it are in their views.
     pub fn nodes_of(&self, id: &SpiffeId) -> Audience {
         let mut nodes = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut above = vec![id.clone()];
-        while let Some(id) = above.pop() {
+        for id in self.ancestry(id) {
             if id == self.well_known.any_node {
                 return Audience::Everybody;
             }
-            if !seen.insert(id.clone()) {
-                continue;
-            }
+            let aliases = self.givers(&id).filter(|giver| giver.parent_id == self.well_known.server);
+            nodes.extend(aliases.flat_map(|alias| self.nodes_with(&alias.selectors)));
             if self.index.seats.contains_key(&id) {
-                nodes.insert(id.clone());
-            }
-            for giver in self.givers(&id) {
-                match giver.parent_id == self.well_known.server {
-                    true => nodes.extend(self.nodes_with(&giver.selectors)),
-                    false => above.push(giver.parent_id.clone()),
-                }
+                nodes.insert(id);
             }
         }
         Audience::of(nodes)
+    }
+
+    /// `id` and the parents of whatever gives it, and so on; the server itself, above the aliases,
+    /// is not among them.
+    pub(crate) fn ancestry(&self, id: &SpiffeId) -> BTreeSet<SpiffeId> {
+        let mut seen = BTreeSet::new();
+        let mut above = vec![id.clone()];
+        while let Some(id) = above.pop() {
+            if seen.contains(&id) {
+                continue; // reached already, perhaps through a circle
+            }
+            let parents = self.givers(&id).map(|giver| &giver.parent_id);
+            above.extend(parents.filter(|parent| **parent != self.well_known.server).cloned());
+            seen.insert(id);
+        }
+        seen
     }
 
     /// The node aliases that stand for `node`, among others.

@@ -127,9 +127,7 @@ impl Turning {
             }
             Slot::Old { .. } | Slot::Prepared => {}
         }
-        let key = Key::Authority(id.clone());
-        self.tried.delete(&key);
-        self.changes.push(Change::Delete(key));
+        self.change(Change::Delete(Key::Authority(id.clone())));
         Ok(())
     }
 
@@ -180,10 +178,11 @@ impl Turning {
     }
 
     fn put(&mut self, object: impl Into<Object>) {
-        let change = self.tried.put_change(object);
-        if let Change::Put { version, object } = &change {
-            self.tried.put(object, *version);
-        }
+        self.change(self.tried.put_change(object));
+    }
+
+    fn change(&mut self, change: Change) {
+        self.tried.set(&change);
         self.changes.push(change);
     }
 }

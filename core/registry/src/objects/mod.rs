@@ -69,6 +69,12 @@ pub struct Versioned<T> {
     pub value: Arc<T>,
 }
 
+impl<T> Versioned<T> {
+    pub(crate) fn at(version: u64, value: &Arc<T>) -> Self {
+        Self { version, value: Arc::clone(value) }
+    }
+}
+
 impl<T> Clone for Versioned<T> {
     fn clone(&self) -> Self {
         Self { version: self.version, value: Arc::clone(&self.value) }

@@ -7,7 +7,8 @@ use spiffe::{Selector, SpiffeId, TrustDomain};
 
 use super::{JoinToken, NodeName};
 
-const SERVER: &str = "/spire/server";
+/// The path of [`server`].
+pub(crate) const SERVER: &str = "/spire/server";
 const ANY_NODE: &str = "/writ/any-node";
 const NODE_ALIAS: &str = "/writ/nodes/";
 const JOIN_TOKEN: &str = "/spire/agent/join_token/";

@@ -1,0 +1,150 @@
+//! What is found by something else than its key. All of it follows from the objects alone.
+
+use imbl::{OrdMap, OrdSet};
+use spiffe::{Selector, SpiffeId, Timestamp};
+
+use crate::{
+    commit::Revision,
+    objects::{Entry, EntryId, Key, Node, NodeState, Token, TokenState},
+    settings::TOKEN_MEMORY,
+};
+
+/// The indexes of a registry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Index {
+    /// Entries by their parent ID.
+    pub(crate) children: ByHash,
+    /// Entries by the ID that they give.
+    pub(crate) givers: ByHash,
+    /// Entries by what makes two of them similar.
+    pub(crate) similar: ByHash,
+    /// What ends, by when it does.
+    pub(crate) ends: OrdSet<(Timestamp, Key)>,
+    /// Nodes that have a view, by their selectors; `None` sorts before all nodes.
+    pub(crate) selected: OrdSet<(Selector, Option<SpiffeId>)>,
+    /// Nodes that have a view, and since which revision it can be followed.
+    pub(crate) seats: OrdMap<SpiffeId, Revision>,
+}
+
+impl Index {
+    /// Follows an entry from what it was to what it is.
+    pub(crate) fn entry(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
+        if let (Some(old), Some(new)) = (old, new)
+            && same_place(old, new)
+            && old.expires_at == new.expires_at
+        {
+            return;
+        }
+        if let Some(entry) = old {
+            self.children.remove(hash_of(&entry.parent_id), &entry.id);
+            self.givers.remove(hash_of(&entry.spiffe_id), &entry.id);
+            self.similar.remove(likeness(entry), &entry.id);
+            if let Some(end) = entry.expires_at {
+                self.ends.remove(&(end, Key::Entry(entry.id.clone())));
+            }
+        }
+        if let Some(entry) = new {
+            self.children.insert(hash_of(&entry.parent_id), &entry.id);
+            self.givers.insert(hash_of(&entry.spiffe_id), &entry.id);
+            self.similar.insert(likeness(entry), &entry.id);
+            if let Some(end) = entry.expires_at {
+                self.ends.insert((end, Key::Entry(entry.id.clone())));
+            }
+        }
+    }
+
+    /// Follows a node. It has a seat, and so a view, unless it is banned. Whoever sits down anew, or
+    /// with other selectors, begins a new view; a renewed certificate changes nothing of it.
+    pub(crate) fn node(&mut self, old: Option<&Node>, new: Option<&Node>, revision: Revision) {
+        let old = old.filter(|node| node.state != NodeState::Banned);
+        let new = new.filter(|node| node.state != NodeState::Banned);
+        if let (Some(old), Some(new)) = (old, new)
+            && old.selectors == new.selectors
+        {
+            return;
+        }
+        if let Some(node) = old {
+            self.seats.remove(&node.id);
+            for selector in &node.selectors {
+                self.selected.remove(&(selector.clone(), Some(node.id.clone())));
+            }
+        }
+        if let Some(node) = new {
+            self.seats.insert(node.id.clone(), revision);
+            for selector in &node.selectors {
+                self.selected.insert((selector.clone(), Some(node.id.clone())));
+            }
+        }
+    }
+
+    /// Follows a token.
+    pub(crate) fn token(&mut self, old: Option<&Token>, new: Option<&Token>) {
+        if let Some((end, key)) = old.and_then(token_end) {
+            self.ends.remove(&(end, key));
+        }
+        if let Some((end, key)) = new.and_then(token_end) {
+            self.ends.insert((end, key));
+        }
+    }
+}
+
+/// Entries under the hash of something that they hold. The hash only narrows the search down:
+/// whoever looks compares the thing itself, so things that share a hash do no harm.
+///
+/// Short keys matter: a batch copies hundreds of tree nodes, and copies cost what their keys weigh.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ByHash(OrdSet<(u64, Option<EntryId>)>);
+
+impl ByHash {
+    fn insert(&mut self, hash: u64, entry: &EntryId) {
+        self.0.insert((hash, Some(entry.clone())));
+    }
+
+    fn remove(&mut self, hash: u64, entry: &EntryId) {
+        self.0.remove(&(hash, Some(entry.clone())));
+    }
+
+    /// The entries under `hash`, by name.
+    pub(crate) fn under(&self, hash: u64) -> impl Iterator<Item = &EntryId> {
+        let from_here = self.0.range((hash, None)..);
+        from_here.take_while(move |(other, _)| *other == hash).filter_map(|(_, entry)| entry.as_ref())
+    }
+}
+
+/// Whether both stand at the same place of the tree, which also makes two entries similar (SPIRE's
+/// rule): a change of anything else moves nothing.
+pub(crate) fn same_place(one: &Entry, other: &Entry) -> bool {
+    one.spiffe_id == other.spiffe_id && one.parent_id == other.parent_id && one.selectors == other.selectors
+}
+
+/// The hash of an entry's place.
+pub(crate) fn likeness(entry: &Entry) -> u64 {
+    let ids = [entry.spiffe_id.as_str(), entry.parent_id.as_str()];
+    hash(ids.into_iter().chain(entry.selectors.iter().map(Selector::as_str)))
+}
+
+/// The hash of an ID.
+pub(crate) fn hash_of(id: &SpiffeId) -> u64 {
+    hash([id.as_str()])
+}
+
+/// FNV-1a, the same on every machine, with a mark between texts.
+fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for text in texts {
+        for byte in text.bytes().chain([b'\n']) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+/// When an unspent token is forgotten. A spent one stays as long as its node does.
+fn token_end(token: &Token) -> Option<(Timestamp, Key)> {
+    match token.state {
+        TokenState::Spent { .. } => None,
+        TokenState::Fresh | TokenState::Bound { .. } => {
+            Some((token.expires_at + TOKEN_MEMORY, Key::Token(token.node.clone())))
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What the registry promises, asked from outside.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod apply;
+mod authorities;
+mod entries;
+mod follow;
+mod nodes;
+mod support;
