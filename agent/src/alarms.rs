@@ -53,6 +53,7 @@ impl Alarms {
     }
 
     /// For how many entries there is one.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.of.len()
     }

@@ -80,6 +80,9 @@ pub(crate) struct Publication {
     pub(crate) view_is_known: bool,
 }
 
+/// An entry that does not match, and what is missing for it.
+pub(crate) type Almost = (Arc<Entry>, Vec<Selector>);
+
 /// What was asked for when a caller was attested, so that it is known when that no longer suffices.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked(Arc<Wanted>);
@@ -165,7 +168,7 @@ impl Identities {
     }
 
     /// Entries that match these facts, and some that would with a little more: each with what is missing.
-    pub(crate) fn explain(&self, facts: &Facts) -> (Vec<Arc<Entry>>, Vec<(Arc<Entry>, Vec<Selector>)>) {
+    pub(crate) fn explain(&self, facts: &Facts) -> (Vec<Arc<Entry>>, Vec<Almost>) {
         let inner = self.inner.lock();
         let missing = |entry: &Entry| -> Vec<_> {
             entry.selectors.iter().filter(|selector| !facts.has(selector)).cloned().collect()
@@ -183,6 +186,12 @@ impl Identities {
         });
         almost.truncate(ALMOST);
         (inner.index.matches(facts), almost)
+    }
+
+    /// Every SVID that is handed out.
+    pub(crate) fn held(&self) -> Vec<(EntryId, Arc<X509Svid>)> {
+        let inner = self.inner.lock();
+        inner.svids.iter().map(|(id, held)| (id.clone(), held.svid.clone())).collect()
     }
 
     /// How many entries there are, and for how many of them there is an SVID.

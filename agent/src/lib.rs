@@ -1,11 +1,30 @@
 //! What runs on each node: it knows its processes, keeps their keys, and follows its server.
+//!
+//! [`run`] puts it together. `spine.rs` decides and is pure; `shell.rs` carries out; `callers.rs` and
+//! `identities.rs` answer processes from what the spine published, and never queue behind it.
 
 mod alarms;
+mod callers;
+mod clock;
+pub mod config;
+mod doors;
+mod explain;
 mod identities;
+mod issue;
 mod jitter;
+mod keys;
 mod matching;
 mod replica;
+mod report;
 mod rotation;
+mod run;
+mod shell;
 mod spine;
+mod state;
 #[cfg(test)]
 mod testing;
+mod upstream;
+
+pub use config::Config;
+pub use run::{Error, Serving, run};
+pub use state::has_joined;

@@ -7,7 +7,7 @@ use std::{
 
 use registry::{
     Delta, Key, LogId, Object, Revision, Snapshot, Stored,
-    objects::{Entry, EntryId, Node},
+    objects::{Entry, EntryId},
 };
 
 /// The view, as far as it has been followed.
@@ -57,14 +57,6 @@ impl Replica {
             Object::Entry(entry) => Some(entry),
             _ => None,
         }
-    }
-
-    /// This node, as the server has it.
-    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
-        self.objects.values().find_map(|stored| match &stored.object {
-            Object::Node(node) => Some(node),
-            _ => None,
-        })
     }
 
     /// Applies a delta that begins where this view ends.

@@ -114,11 +114,6 @@ impl Rotation {
     pub(crate) fn is_due(&self, id: &EntryId) -> bool {
         self.due.get(id).is_some()
     }
-
-    /// For how many entries an SVID is held.
-    pub(crate) fn held(&self) -> usize {
-        self.ends.len()
-    }
 }
 
 /// When a certificate is renewed: at half of its life, give or take a tenth of that half.
@@ -179,7 +174,7 @@ mod tests {
         rotation.hold(at(0), &id(1), valid(0, 100), Some(at(100)));
         assert_eq!(rotation.take_due(at(99)), []);
         assert_eq!(rotation.take_ended(at(100)), [id(1)]);
-        assert_eq!((rotation.next_due(), rotation.next_end(), rotation.held()), (None, None, 0));
+        assert_eq!((rotation.next_due(), rotation.next_end()), (None, None));
     }
 
     #[test]

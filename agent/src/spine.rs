@@ -178,11 +178,6 @@ impl Spine {
         self.replica.position()
     }
 
-    /// For how many entries an SVID is held.
-    pub(crate) fn held(&self) -> usize {
-        self.rotation.held()
-    }
-
     /// When the next SVID is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.rotation.next_due()
@@ -528,7 +523,7 @@ mod tests {
         assert_eq!(spine.wake(), Some(at(3600)));
         let effects = words(&spine.step(at(3600), Input::Tick));
         assert_eq!(effects, ["publish + - svids  without e1", "wipe e1"]);
-        assert_eq!(spine.held(), 0);
+        assert!(!spine.rotation.holds(&id("e1")));
     }
 
     #[test]
@@ -577,7 +572,7 @@ mod tests {
         let mut spine = serving();
         let effects = words(&spine.step(at(5), Input::Expelled));
         assert_eq!(effects, ["publish + -e1 svids  without ", "wipe e1", "save"]);
-        assert_eq!((spine.held(), spine.position()), (0, None));
+        assert!(!spine.rotation.holds(&id("e1")) && spine.position().is_none());
         assert!(spine.view().is_none());
     }
 

@@ -1,0 +1,64 @@
+//! Who is asking: a process at the other end of a socket becomes a caller with what was proved of it.
+
+use std::sync::Arc;
+
+use attestors::WorkloadAttestors;
+use peer::Peer;
+use tokio::sync::watch;
+use workload_api::{CannotIdentify, NoExplanation, Source, Standing};
+
+use crate::{
+    clock,
+    explain::{self, Asker},
+    identities::{Asked, Identities},
+    matching::Facts,
+};
+
+/// Attests processes and knows what they may have.
+pub(crate) struct Callers {
+    identities: Arc<Identities>,
+    attestors: Arc<WorkloadAttestors>,
+}
+
+/// A process of which something was proved. It is made by `identify` alone, so nobody is served who was
+/// not attested.
+pub(crate) struct Caller {
+    facts: Facts,
+    asked: Asked,
+    lasting: bool,
+}
+
+impl Callers {
+    /// Callers of these identities.
+    pub(crate) fn new(identities: Arc<Identities>, attestors: Arc<WorkloadAttestors>) -> Self {
+        Self { identities, attestors }
+    }
+}
+
+impl Source for Callers {
+    type Caller = Caller;
+
+    async fn identify(&self, peer: &Arc<Peer>) -> Result<Caller, CannotIdentify> {
+        let (wanted, asked) = self.identities.wanted(); // facts that no entry asks for are not read
+        let evidence = self.attestors.attest(peer, &wanted).await?; // checked last: still the same process
+        let facts: Facts = evidence.selectors().cloned().collect();
+        let caller = Caller { facts, asked, lasting: !evidence.incomplete };
+        if evidence.incomplete && matches!(*self.follow(&caller).borrow(), Standing::Nothing) {
+            // Not "no identity": that would tell a workload to drop the one it has.
+            return Err(CannotIdentify::Failed(evidence.notes.join("; ")));
+        }
+        Ok(caller)
+    }
+
+    fn is_lasting(&self, caller: &Caller) -> bool {
+        caller.lasting
+    }
+
+    fn follow(&self, caller: &Caller) -> watch::Receiver<Standing> {
+        self.identities.follow(&caller.facts, &caller.asked, clock::now())
+    }
+
+    async fn explain(&self, asker: &Arc<Peer>, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
+        explain::explain(&self.identities, &self.attestors, Asker::Workload(asker), pid).await
+    }
+}

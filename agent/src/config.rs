@@ -1,0 +1,172 @@
+//! What an operator says about an agent.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use server_api::ServerAddress;
+use spiffe::{Pin, TrustDomain};
+use zeroize::Zeroizing;
+
+/// The configuration of an agent.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The server, as `host:port`.
+    pub server: ServerAddress,
+    /// The trust domain that the server must be of. Without it, whatever the pin vouches for; it is
+    /// learned once and then kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<TrustDomain>,
+    /// What the server's pin key is known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+    /// The join token; needed until the agent has its certificate.
+    #[serde(default, skip_serializing)]
+    pub token: Option<Secret>,
+    /// A file that holds the join token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Believes the first server that answers, without a pin. Whoever answers first decides whom this
+    /// node trusts.
+    #[serde(default)]
+    pub insecure_bootstrap: bool,
+    /// The agent's key, certificate and view; its own directory, closed to others.
+    pub state_dir: PathBuf,
+    /// Where `agent.sock` lies, and workload keys if it is a tmpfs.
+    pub private_dir: PathBuf,
+    /// Where `workload.sock` lies.
+    pub public_dir: PathBuf,
+    /// Finds callers by their process id alone, which a later process can inherit. For Linux before 6.5.
+    #[serde(default)]
+    pub insecure_peer_by_pid: bool,
+    /// Where `/live`, `/ready` and `/metrics` are; nowhere without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_listen: Option<SocketAddr>,
+    /// What one caller may take.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What one caller may take of the workload socket, so that something is left for the others.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections that one user may have open.
+    pub connections_per_uid: usize,
+    /// Requests and streams that one user may have open.
+    pub requests_per_uid: usize,
+    /// Requests and streams that one process may have open.
+    pub requests_per_process: usize,
+    /// Streams of one user that may wait for an identity; beyond that they are refused at once.
+    pub waiting_per_uid: usize,
+    /// How long a process waits that asks again after it was told that it has no identity.
+    #[serde(with = "daemon::config::duration")]
+    pub waiting: Duration,
+}
+
+/// A text that is never printed and is wiped when dropped.
+#[derive(Clone, Deserialize, Eq, PartialEq)]
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
+
+impl Config {
+    /// An agent of this server with its directories, and the defaults for everything else.
+    pub fn new(server: ServerAddress, state_dir: PathBuf, private_dir: PathBuf, public_dir: PathBuf) -> Self {
+        Self {
+            server,
+            trust_domain: None,
+            pin: None,
+            token: None,
+            token_file: None,
+            insecure_bootstrap: false,
+            state_dir,
+            private_dir,
+            public_dir,
+            insecure_peer_by_pid: false,
+            health_listen: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Secret {
+    /// The text, for whoever needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = workload_api::Limits::default();
+        Self {
+            connections_per_uid: limits.connections_per_uid,
+            requests_per_uid: limits.requests_per_uid,
+            requests_per_process: limits.requests_per_process,
+            waiting_per_uid: limits.waiting_per_uid,
+            waiting: limits.waiting,
+        }
+    }
+}
+
+impl From<Limits> for workload_api::Limits {
+    fn from(limits: Limits) -> Self {
+        Self {
+            connections_per_uid: limits.connections_per_uid,
+            requests_per_uid: limits.requests_per_uid,
+            requests_per_process: limits.requests_per_process,
+            waiting_per_uid: limits.waiting_per_uid,
+            waiting: limits.waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const LEAST: &str =
+        "server = \"10.0.0.7:8081\"\nstate_dir = \"/s\"\nprivate_dir = \"/r\"\npublic_dir = \"/p\"\n";
+
+    fn read(more: &str) -> Result<Config, String> {
+        let text = format!("{LEAST}{more}");
+        daemon::config::parse(&text, Path::new("agent.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_default() {
+        let server = "10.0.0.7:8081".parse().unwrap();
+        assert_eq!(read("").unwrap(), Config::new(server, "/s".into(), "/r".into(), "/p".into()));
+        let limits = read("[limits]\nwaiting = \"5s\"\n").unwrap().limits;
+        assert_eq!(limits, Limits { waiting: Duration::from_secs(5), ..Limits::default() });
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let config = read("token = \"web-1.secret\"\n").unwrap();
+        assert_eq!(config.token.as_ref().map(Secret::reveal), Some("web-1.secret"));
+        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+        assert!(!serde_json::to_string(&config).unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn a_mistyped_key_is_an_error() {
+        assert!(read("insecure_boostrap = true\n").unwrap_err().contains("insecure_boostrap"));
+        assert!(read("[limits]\nwaitng = \"5s\"\n").unwrap_err().contains("waitng"));
+        assert!(read("pin = \"sha256:00\"\n").unwrap_err().contains("is not a pin"));
+    }
+}

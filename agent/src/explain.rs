@@ -1,0 +1,140 @@
+//! What the agent sees of a process, and why it gets what it gets.
+
+use std::sync::Arc;
+
+use attestors::{Fact, Wanted, WorkloadAttestors};
+use peer::Peer;
+use registry::objects::Entry;
+use serde::Serialize;
+use spiffe::Selector;
+use workload_api::NoExplanation;
+
+use crate::{identities::Identities, matching::Facts};
+
+/// Who wants to know.
+#[derive(Clone, Copy)]
+pub(crate) enum Asker<'a> {
+    /// A process: it sees itself and the processes of its user, and never an entry.
+    Workload(&'a Arc<Peer>),
+    /// An administrator on the private socket.
+    Administrator(&'a Arc<Peer>),
+}
+
+/// The explanation, as JSON.
+#[derive(Serialize)]
+struct Explanation {
+    pid: u32,
+    selectors: Vec<Fact>,
+    notes: Vec<String>,
+    #[serde(flatten)]
+    entries: Option<Entries>,
+}
+
+#[derive(Serialize)]
+struct Entries {
+    matches: Vec<Arc<Entry>>,
+    almost: Vec<Almost>,
+}
+
+/// An entry that does not match, and what the process lacks for it.
+#[derive(Serialize)]
+struct Almost {
+    entry: Arc<Entry>,
+    missing: Vec<Selector>,
+}
+
+/// Explains the asker, or the process with this pid.
+pub(crate) async fn explain(
+    identities: &Identities,
+    attestors: &WorkloadAttestors,
+    asker: Asker<'_>,
+    pid: Option<u32>,
+) -> Result<Vec<u8>, NoExplanation> {
+    let peer = subject(asker, pid)?;
+    let evidence = attestors.attest(&peer, &Wanted::everything()).await;
+    let evidence = evidence.map_err(|_| NoExplanation::NotYours(peer.pid()))?;
+    let (notes, entries) = match asker {
+        // Why something cannot be said may speak of others, for example of who traces it.
+        Asker::Workload(_) => (Vec::new(), None),
+        Asker::Administrator(_) => {
+            let facts: Facts = evidence.selectors().cloned().collect();
+            let (matches, almost) = identities.explain(&facts);
+            let almost = almost.into_iter().map(|(entry, missing)| Almost { entry, missing }).collect();
+            (evidence.notes, Some(Entries { matches, almost }))
+        }
+    };
+    let explanation = Explanation { pid: peer.pid(), selectors: evidence.facts, notes, entries };
+    serde_json::to_vec(&explanation).map_err(|error| NoExplanation::Failed(error.to_string()))
+}
+
+/// The process to explain, held like any caller.
+fn subject(asker: Asker<'_>, pid: Option<u32>) -> Result<Arc<Peer>, NoExplanation> {
+    let (Asker::Workload(own) | Asker::Administrator(own)) = asker;
+    let pid = match pid {
+        Some(pid) if pid != own.pid() => pid,
+        _ => return Ok(own.clone()),
+    };
+    let other = Peer::open(pid).map_err(|_| NoExplanation::NotYours(pid))?;
+    let may = match asker {
+        Asker::Administrator(_) => true,
+        Asker::Workload(own) => is_of_the_same_user(own, &other),
+    };
+    // That a process of somebody else exists is nobody's business either.
+    if may { Ok(Arc::new(other)) } else { Err(NoExplanation::NotYours(pid)) }
+}
+
+/// A process that runs a set-uid program acts as another user than the one that started it.
+fn is_of_the_same_user(own: &Peer, other: &Peer) -> bool {
+    let ids = other.credentials().uid;
+    [ids.real, ids.effective, ids.saved].iter().all(|id| *id == own.credentials().uid.effective)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identities::Publication,
+        testing::{at, entry},
+    };
+
+    async fn explained(asker: Asker<'_>, pid: Option<u32>) -> Result<serde_json::Value, NoExplanation> {
+        let (identities, _asked) = Identities::new();
+        let uid = format!("unix:uid:{}", nix::unistd::geteuid());
+        let put = vec![entry("e1", "/a", &[&uid]), entry("e2", "/b", &[&uid, "unix:gid:4000000"])];
+        identities.publish(Publication { put, ..Publication::default() }, at(0));
+        let json = explain(&identities, &WorkloadAttestors::builtin(), asker, pid).await?;
+        Ok(serde_json::from_slice(&json).unwrap())
+    }
+
+    fn own() -> Arc<Peer> {
+        Arc::new(Peer::open(std::process::id()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_administrator_sees_the_entries_and_what_is_missing() {
+        let seen = explained(Asker::Administrator(&own()), None).await.unwrap();
+        assert_eq!(seen["pid"], std::process::id());
+        assert_eq!(seen["matches"][0]["id"], "e1");
+        assert_eq!(seen["almost"][0]["entry"]["id"], "e2");
+        assert_eq!(seen["almost"][0]["missing"][0], "unix:gid:4000000");
+        let facts = seen["selectors"].as_array().unwrap();
+        assert!(facts.iter().any(|fact| fact["selector"].as_str().unwrap().starts_with("unix:sha256:")));
+        assert!(facts.iter().all(|fact| fact["source"].is_string() && fact["strength"].is_string()));
+    }
+
+    #[tokio::test]
+    async fn a_workload_sees_its_selectors_and_no_entry() {
+        let seen = explained(Asker::Workload(&own()), None).await.unwrap();
+        assert!(!seen["selectors"].as_array().unwrap().is_empty());
+        assert!(seen.get("matches").is_none() && seen.get("almost").is_none(), "{seen}");
+        assert_eq!(seen["notes"], serde_json::json!([]));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_not_there_is_nobodys() {
+        for asker in [Asker::Workload(&own()), Asker::Administrator(&own())] {
+            let refused = explained(asker, Some(4_194_305)).await.unwrap_err();
+            assert!(matches!(refused, NoExplanation::NotYours(4_194_305)));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The agent as a whole: opens what it needs, then turns what happens into inputs of the spine and
+//! carries out what the spine says.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use attestors::WorkloadAttestors;
+use daemon::{DiskError, Health, Layout, Ready, Shutdown, health, private_dir, public_dir};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use peer::{ListenError, Listener, Pinning};
+use spiffe::SpiffeId;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use workload_api::{WorkloadApi, socket};
+use zeroize::Zeroizing;
+
+use crate::{
+    Config,
+    callers::Callers,
+    clock,
+    config::Secret,
+    doors::{
+        private::{self, PrivateDoor},
+        public::{self, DoorError, PublicDoor},
+    },
+    identities::Identities,
+    keys::Keys,
+    report::{Fixed, Report},
+    shell::Shell,
+    spine::Kept,
+    state::{State, StateError},
+    upstream::{Terms, Upstream},
+};
+
+/// An agent that serves, for those who started it.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Which node this is; unknown where a former view is served and the certificate is gone.
+    pub spiffe_id: Option<SpiffeId>,
+    /// The socket for every process.
+    pub workload_socket: PathBuf,
+    /// The administrator's socket.
+    pub socket: PathBuf,
+    /// Where `/ready` is, if anywhere.
+    pub health: Option<SocketAddr>,
+}
+
+/// Why an agent cannot run, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory or file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The agent's own state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The workload socket.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The address of `/ready`.
+    #[error("cannot listen on {address} for health and metrics: {source}; choose another health_listen")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The server turned a new agent away, or it lacks what it needs to join.
+    #[error("{0}")]
+    CannotJoin(String),
+    /// A part of the agent ended by itself.
+    #[error("the workload socket is no longer served: {0}")]
+    Broken(&'static str),
+}
+
+/// Runs an agent until its end is requested.
+pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> Result<(), Error> {
+    let connections_per_uid = config.limits.connections_per_uid.min(descriptors() / SHARE_OF_ONE_USER);
+    let pinning = if config.insecure_peer_by_pid { Pinning::InsecureByPid } else { Pinning::ByPidfd };
+    private_dir(&config.private_dir)?;
+    public_dir(&config.public_dir)?;
+    let layout = Layout {
+        state: config.state_dir.clone(),
+        private: config.private_dir.clone(),
+        public: config.public_dir.clone(),
+    };
+    let (workload_socket, agent_socket) = (layout.workload_socket()?, layout.agent_socket()?);
+    let state = Arc::new(State::open(&config.state_dir)?);
+    let keys = Keys::under(&config.private_dir)?;
+    let upstream = Arc::new(Upstream::open(terms(&config)?, state.clone())?);
+    let kept = kept(&state, &keys, &upstream)?;
+
+    let (identities, asked) = Identities::new();
+    let identities = Arc::new(identities);
+    let fixed = Fixed {
+        version: env!("CARGO_PKG_VERSION"),
+        server: config.server.to_string(),
+        workload_socket: workload_socket.display().to_string(),
+        key_storage: keys.storage(),
+        insecure: insecure(&config),
+    };
+    let report = Arc::new(Report::new(fixed, identities.clone()));
+    let attestors = Arc::new(WorkloadAttestors::builtin());
+    let (stop, stopped) = watch::channel(false);
+
+    let health = Health::new();
+    let health_address = serve_health(&config, &health, &shutdown).await?;
+    let callers = Arc::new(Callers::new(identities.clone(), attestors.clone()));
+    let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));
+    let public =
+        public::open(workload_socket.clone(), pinning, api, connections_per_uid, stopped.clone()).await?;
+    let listener = Listener::bind(&agent_socket, private::MODE, pinning)?;
+    let door = Arc::new(PrivateDoor::new(identities.clone(), attestors, report.clone()));
+    let private: JoinHandle<()> =
+        tokio::spawn(socket::serve(listener, door, private::CONNECTIONS_PER_UID, stopped));
+
+    let (news, newsfeed) = mpsc::channel(NEWS_WAITING);
+    let serving = Serving { spiffe_id: None, workload_socket, socket: agent_socket, health: health_address };
+    let ready = Box::new(move |spiffe_id| ready.announce(Serving { spiffe_id, ..serving }));
+    let shell = Shell::new(upstream, identities, keys, state, report, health, news, ready);
+    let PublicDoor { mut closed } = public;
+    let ended = tokio::select! {
+        never = shell.run(kept, newsfeed, asked) => match never {
+            Err(error) => Err(error),
+            Ok(never) => match never {},
+        },
+        _ = &mut closed => Err(Error::Broken("its thread has ended")),
+        () = shutdown.requested() => Ok(()),
+    };
+    stop.send_replace(true);
+    let doors = async {
+        // Either may be over already.
+        let _ = tokio::join!(private, closed);
+    };
+    // A door that does not close in time ends with the process.
+    let _ = tokio::time::timeout(CLOSED_WITHIN, doors).await;
+    ended
+}
+
+fn terms(config: &Config) -> Result<Terms, Error> {
+    let token = match (&config.token, &config.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(path)) => daemon::read_private(path, MOST_TOKEN_BYTES)?
+            .map(Zeroizing::new)
+            .map(|bytes| Secret::from(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        (None, None) => None,
+    };
+    Ok(Terms {
+        server: config.server.clone(),
+        trust_domain: config.trust_domain.clone(),
+        pin: config.pin,
+        insecure_bootstrap: config.insecure_bootstrap,
+        token,
+    })
+}
+
+/// What a former process left: believed only as far as the bundle that is trusted vouches for it.
+fn kept(state: &State, keys: &Keys, upstream: &Upstream) -> Result<Kept, StateError> {
+    let bundles = upstream.bundles();
+    let is_trusting = bundles.iter().next().is_some();
+    Ok(Kept {
+        view: state.view()?,
+        svids: keys.load(&bundles, clock::now()),
+        certificate: upstream.certificate().map(|certificate| certificate.validity),
+        bundles: is_trusting.then_some(bundles),
+    })
+}
+
+fn insecure(config: &Config) -> Vec<&'static str> {
+    let bootstrap = "insecure_bootstrap: the first server that answered was believed without a pin";
+    let by_pid = "insecure_peer_by_pid: callers are found by process ids, which later processes can inherit";
+    let mut insecure = Vec::new();
+    insecure.extend((config.insecure_bootstrap && config.pin.is_none()).then_some(bootstrap));
+    insecure.extend(config.insecure_peer_by_pid.then_some(by_pid));
+    insecure
+}
+
+async fn serve_health(
+    config: &Config,
+    health: &Health,
+    shutdown: &Shutdown,
+) -> Result<Option<SocketAddr>, Error> {
+    let Some(address) = config.health_listen else { return Ok(None) };
+    let failed = |source| Error::Health { address, source };
+    let listener = health::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    tokio::spawn(health::serve(listener, health.clone(), shutdown.clone()));
+    Ok(Some(bound))
+}
+
+/// How many descriptors this process may have, raised as far as it may raise that itself.
+fn descriptors() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    let wanted = hard.min(MOST_DESCRIPTORS);
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+        return usize::try_from(wanted).unwrap_or(usize::MAX);
+    }
+    usize::try_from(soft).unwrap_or(usize::MAX)
+}
+
+/// A connection takes three descriptors, and one user shall not have more than half of all.
+const SHARE_OF_ONE_USER: usize = 6;
+const MOST_DESCRIPTORS: u64 = 65_536;
+const MOST_TOKEN_BYTES: u64 = 4096;
+const NEWS_WAITING: usize = 64;
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);

@@ -1,0 +1,314 @@
+//! Around the spine: what happens becomes its inputs, and what it says is done.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use daemon::Health;
+use parking_lot::Mutex;
+use registry::{
+    LogId, Revision,
+    objects::{Entry, EntryId},
+};
+use spiffe::SpiffeId;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    clock,
+    identities::{Held, Identities},
+    issue::{distrusted, issue},
+    jitter::Seed,
+    keys::Keys,
+    report::Report,
+    run::Error,
+    spine::{Effect, Input, Kept, Spine},
+    state::State,
+    upstream::{
+        Trouble, Upstream,
+        writ::{News, Teller, follow},
+    },
+};
+
+/// Called once, when callers can be answered.
+type Announce = Box<dyn FnOnce(Option<SpiffeId>) + Send>;
+
+/// Everything that the spine's effects are done with.
+pub(crate) struct Shell {
+    spine: Spine,
+    upstream: Arc<Upstream>,
+    identities: Arc<Identities>,
+    keys: Arc<Keys>,
+    saver: Arc<Saver>,
+    report: Arc<Report>,
+    health: Health,
+    news: mpsc::Sender<(u64, News)>,
+    /// Batches on their way to the server.
+    issuing: Arc<Semaphore>,
+    /// The number of the connection, and what ends it.
+    connection: (u64, Option<AbortHandle>),
+    announce: Option<Announce>,
+    /// When the view is to be written, if it changed since.
+    save_at: Option<Instant>,
+}
+
+/// Writes the view, one write at a time.
+struct Saver {
+    state: Arc<State>,
+    last: Mutex<LastSave>,
+}
+
+#[derive(Default)]
+struct LastSave {
+    at: Option<Instant>,
+    took: Duration,
+}
+
+impl Shell {
+    /// Around a spine that has not started.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is put together in one place, from parts that all differ"
+    )]
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        identities: Arc<Identities>,
+        keys: Keys,
+        state: Arc<State>,
+        report: Arc<Report>,
+        health: Health,
+        news: mpsc::Sender<(u64, News)>,
+        announce: Announce,
+    ) -> Self {
+        health.unready("view", "the agent has not heard of its entries yet");
+        health.unready("server", "no connection to the server yet");
+        Self {
+            spine: Spine::new(Seed(rand::random())),
+            upstream,
+            identities,
+            keys: Arc::new(keys),
+            saver: Arc::new(Saver { state, last: Mutex::default() }),
+            report,
+            health,
+            news,
+            issuing: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
+            connection: (0, None),
+            announce: Some(announce),
+            save_at: None,
+        }
+    }
+
+    /// Runs until something happens that cannot be mended by waiting.
+    pub(crate) async fn run(
+        mut self,
+        kept: Kept,
+        mut news: mpsc::Receiver<(u64, News)>,
+        mut asked: mpsc::UnboundedReceiver<EntryId>,
+    ) -> Result<Infallible, Error> {
+        self.step(Input::Start(kept)).await;
+        loop {
+            let wake = self.wake();
+            let save = self.save_at.unwrap_or_else(|| Instant::now() + LONGEST_SLEEP);
+            tokio::select! {
+                Some((connection, news)) = news.recv() => {
+                    if connection == ANY_CONNECTION || connection == self.connection.0 {
+                        self.hear(news).await?;
+                    }
+                }
+                Some(id) = asked.recv() => self.step(Input::Asked(id)).await,
+                () = sleep_until(wake) => self.step(Input::Tick).await,
+                () = sleep_until(save) => self.save(),
+            }
+        }
+    }
+
+    async fn hear(&mut self, news: News) -> Result<(), Error> {
+        match news {
+            News::Input(input) => {
+                if matches!(input, Input::Connected) {
+                    tracing::info!(server = %self.upstream.address(), "connected");
+                    self.health.ready("server");
+                    self.report.note(|report| (report.connected, report.problem) = (true, None));
+                }
+                self.step(input).await;
+            }
+            News::Heard => self.report.note(|report| report.last_sync = Some(clock::now())),
+            News::Over(trouble) => self.lose(trouble).await?,
+        }
+        Ok(())
+    }
+
+    /// The connection is over. An agent that never had a view has nothing to serve, so if waiting cannot
+    /// help it ends and says why.
+    async fn lose(&mut self, trouble: Trouble) -> Result<(), Error> {
+        let says = trouble.to_string();
+        if let (Trouble::Hopeless(reason), true) = (&trouble, self.announce.is_some()) {
+            return Err(Error::CannotJoin(reason.clone()));
+        }
+        let is_new = self.report.note(|report| {
+            report.connected = false;
+            report.problem.replace(says.clone()).as_ref() != Some(&says)
+        });
+        if is_new {
+            tracing::warn!(server = %self.upstream.address(), problem = says, "no connection to the server");
+        }
+        self.health.unready("server", says);
+        if matches!(trouble, Trouble::Expelled(_)) {
+            self.step(Input::Expelled).await;
+        }
+        self.step(Input::Lost).await;
+        Ok(())
+    }
+
+    async fn step(&mut self, input: Input) {
+        let effects = self.spine.step(clock::now(), input);
+        for effect in effects {
+            self.carry_out(effect).await;
+        }
+        let revision = self.spine.position().map(|(_, at)| at.0);
+        let next_rotation = self.spine.next_due();
+        let certificate = self.upstream.certificate();
+        let pin = self.upstream.pin();
+        self.report.note(|report| {
+            (report.revision, report.next_rotation, report.pin) = (revision, next_rotation, pin);
+            if let Some(certificate) = &certificate {
+                report.spiffe_id = Some(certificate.id.clone());
+            }
+            report.certificate_until = certificate.map(|certificate| certificate.validity.until);
+        });
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect(known) => self.connect(known),
+            Effect::Issue(entries) => self.issue(entries),
+            Effect::Renew => self.renew(),
+            Effect::Keep(kept) => self.keep(kept).await,
+            Effect::Publish(publication) => {
+                let view_is_known = publication.view_is_known;
+                self.identities.publish(publication, clock::now());
+                if view_is_known && let Some(announce) = self.announce.take() {
+                    self.health.ready("view");
+                    announce(self.upstream.certificate().map(|certificate| certificate.id.clone()));
+                }
+            }
+            Effect::Wipe(ids) => ids.iter().for_each(|id| self.keys.wipe(id)),
+            Effect::VerifyHeld => self.verify_held(),
+            Effect::Save => {
+                let at = self.saver.next();
+                self.save_at.get_or_insert(at);
+            }
+        }
+    }
+
+    fn connect(&mut self, known: Option<(LogId, Revision)>) {
+        let (number, task) = &mut self.connection;
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+        *number += 1;
+        let teller = Teller { connection: *number, to: self.news.clone() };
+        *task = Some(tokio::spawn(follow(self.upstream.clone(), known, teller)).abort_handle());
+    }
+
+    fn issue(&self, entries: Vec<Arc<Entry>>) {
+        let (upstream, issuing) = (self.upstream.clone(), self.issuing.clone());
+        self.spawn(async move {
+            let _place = issuing.acquire_owned().await;
+            issue(&upstream, entries).await
+        });
+    }
+
+    fn renew(&self) {
+        let upstream = self.upstream.clone();
+        self.spawn(async move {
+            vec![match upstream.renew().await {
+                Ok(validity) => {
+                    tracing::info!(until = %validity.until, "renewed the agent's certificate");
+                    Input::Certified(validity)
+                }
+                Err(trouble) => {
+                    tracing::warn!(%trouble, "the agent's certificate was not renewed");
+                    Input::NotRenewed
+                }
+            }]
+        });
+    }
+
+    /// On a tmpfs a few files take microseconds, and many are written aside.
+    async fn keep(&self, kept: Vec<(EntryId, Held)>) {
+        let keys = self.keys.clone();
+        let keep = move || kept.iter().for_each(|(id, held)| keys.keep(id, held));
+        if let Err(broken) = spawn_blocking(keep).await {
+            tracing::error!(%broken, "cannot keep workload keys");
+        }
+    }
+
+    fn verify_held(&self) {
+        let (held, bundles) = (self.identities.held(), self.upstream.bundles());
+        self.spawn(async move { vec![Input::Distrusted(distrusted(held, bundles).await)] });
+    }
+
+    fn save(&mut self) {
+        self.save_at = None;
+        let (saver, view) = (self.saver.clone(), self.spine.view());
+        spawn_blocking(move || {
+            let mut last = saver.last.lock();
+            let begun = Instant::now();
+            if let Err(error) = saver.state.save_view(view.as_ref()) {
+                // What is served does not depend on it; a later start asks the server for more.
+                tracing::error!(%error, "cannot keep the view");
+            }
+            *last = LastSave { at: Some(Instant::now()), took: begun.elapsed() };
+        });
+    }
+
+    /// Does something aside, whose outcome counts whatever the connection is by then.
+    fn spawn(&self, work: impl Future<Output = Vec<Input>> + Send + 'static) {
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            for input in work.await {
+                // Nobody listens any more when the agent ends.
+                let _ = news.send((ANY_CONNECTION, News::Input(input))).await;
+            }
+        });
+    }
+
+    /// The wall clock may be set, and a machine may sleep, so nobody sleeps long at a time.
+    fn wake(&self) -> Instant {
+        let span =
+            self.spine.wake().map_or(LONGEST_SLEEP, |wake| wake.since(clock::now()).min(LONGEST_SLEEP));
+        Instant::now() + span
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if let Some(task) = self.connection.1.take() {
+            task.abort();
+        }
+        // What changed since the last write is written now, unless a write is on its way.
+        if self.save_at.is_some()
+            && let Some(_turn) = self.saver.last.try_lock()
+            && let Err(error) = self.saver.state.save_view(self.spine.view().as_ref())
+        {
+            tracing::error!(%error, "cannot keep the view");
+        }
+    }
+}
+
+impl Saver {
+    /// When to write next: not all the time, and the more rarely the longer it takes.
+    fn next(&self) -> Instant {
+        let now = Instant::now();
+        let Some(last) = self.last.try_lock() else { return now + SAVE_INTERVAL };
+        last.at.map_or(now, |at| now.max(at + SAVE_INTERVAL.max(last.took * 20)))
+    }
+}
+
+/// Inputs that do not depend on which connection is open.
+const ANY_CONNECTION: u64 = 0;
+const BATCHES_AT_ONCE: usize = 2;
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);

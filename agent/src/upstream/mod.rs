@@ -1,0 +1,133 @@
+//! The server, as this agent sees it.
+//!
+//! A connection has three steps, each on what the one before proved: the trust bundle, vouched for by
+//! the pin; the agent's certificate, vouched for by a server of that bundle; and the view, followed over
+//! mutual TLS. Everything that comes of it goes to the spine as inputs.
+
+mod join;
+mod trust;
+pub(crate) mod writ;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use server_api::{CallError, ServerAddress, node};
+use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
+use tonic::transport::Channel;
+
+use self::trust::Trust;
+use crate::{
+    config::Secret,
+    rotation::Validity,
+    state::{OwnCertificate, State, StateError},
+};
+
+/// The server and how this agent is known to it.
+pub(crate) struct Upstream {
+    address: ServerAddress,
+    trust: Trust,
+    state: Arc<State>,
+    key: PrivateKey,
+    token: Option<Secret>,
+    certificate: Mutex<Option<Arc<OwnCertificate>>>,
+    channel: Mutex<Option<Channel>>,
+}
+
+/// What an operator says about the server.
+pub(crate) struct Terms {
+    /// Where it is.
+    pub(crate) server: ServerAddress,
+    /// Of which trust domain it must be.
+    pub(crate) trust_domain: Option<TrustDomain>,
+    /// Its pin.
+    pub(crate) pin: Option<Pin>,
+    /// Whether the first server that answers is believed.
+    pub(crate) insecure_bootstrap: bool,
+    /// The join token.
+    pub(crate) token: Option<Secret>,
+}
+
+/// Why there is no connection to the server.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// It does not answer, or not as it should; later it may.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It knows this node no longer.
+    #[error("{0}")]
+    Expelled(String),
+    /// Nothing will change until somebody does something.
+    #[error("{0}")]
+    Hopeless(String),
+}
+
+impl Upstream {
+    /// What was kept of the server, under these terms.
+    pub(crate) fn open(terms: Terms, state: Arc<State>) -> Result<Self, StateError> {
+        let key = state.key()?;
+        let certificate = state.certificate(&key)?.map(Arc::new);
+        let trust = Trust::open(terms.trust_domain, terms.pin, terms.insecure_bootstrap, state.clone())?;
+        Ok(Self {
+            address: terms.server,
+            trust,
+            state,
+            key,
+            token: terms.token,
+            certificate: Mutex::new(certificate),
+            channel: Mutex::new(None),
+        })
+    }
+
+    /// Where the server is.
+    pub(crate) fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// The bundles that are trusted now; empty before the first answer.
+    pub(crate) fn bundles(&self) -> Arc<Bundles> {
+        self.trust.bundles()
+    }
+
+    /// The pin that the server's bundle is verified with.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        self.trust.pin()
+    }
+
+    /// The agent's certificate, whether valid still or not.
+    pub(crate) fn certificate(&self) -> Option<Arc<OwnCertificate>> {
+        self.certificate.lock().clone()
+    }
+
+    /// What it takes to have SVIDs signed; nothing without a connection.
+    pub(crate) fn signer(&self) -> Option<(Arc<Bundles>, node::Client)> {
+        let channel = self.channel.lock().clone()?;
+        Some((self.bundles(), node::Client::new(channel)))
+    }
+
+    fn adopt(&self, certificate: OwnCertificate) -> Result<Validity, Trouble> {
+        let saved = self.state.save_certificate(&certificate);
+        saved.map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        let validity = certificate.validity;
+        *self.certificate.lock() = Some(Arc::new(certificate));
+        Ok(validity)
+    }
+
+    /// The server does not take the certificate any more.
+    fn disown(&self) {
+        *self.certificate.lock() = None;
+        if let Err(error) = self.state.forget_certificate() {
+            tracing::error!(%error, "cannot forget the agent's certificate");
+        }
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused { .. } => Self::Hopeless(format!("the server refuses this agent: {error}")),
+            CallError::Unavailable(_) | CallError::Nonsense(_) | CallError::Agent { .. } => {
+                Self::Unreachable(error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Whom this agent trusts: a bundle that the server's pin key signed, taken from any hand.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use server_api::{ServerAddress, connect, node};
+use spiffe::{
+    Bundle, Bundles, Pin, PinError, SignedBundle, TrustDomain,
+    tls::{CurrentBundles, Expected, SvidVerifier, insecure_client_config_without_server_identity},
+};
+
+use super::Trouble;
+use crate::{
+    clock,
+    state::{State, StateError},
+};
+
+/// The trust bundle, and by what it is vouched for.
+pub(crate) struct Trust {
+    /// As the operator demands it; else the first one is taken.
+    trust_domain: Option<TrustDomain>,
+    pin: Mutex<Option<Pin>>,
+    insecure_bootstrap: bool,
+    state: Arc<State>,
+    known: Mutex<Option<Known>>,
+    bundles: Arc<ArcSwap<Bundles>>,
+}
+
+/// The bundle that is trusted now.
+struct Known {
+    signed: SignedBundle,
+    sequence: Option<u64>,
+}
+
+/// How a signed bundle came.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Hand {
+    /// Over a connection to the server itself, so it is the newest there is.
+    Server,
+    /// From whoever answered: it may be an old one, replayed.
+    Anybody,
+}
+
+impl Trust {
+    /// What was kept, if it is still vouched for by what the operator says.
+    pub(super) fn open(
+        trust_domain: Option<TrustDomain>,
+        pin: Option<Pin>,
+        insecure_bootstrap: bool,
+        state: Arc<State>,
+    ) -> Result<Self, StateError> {
+        let kept = state.trust()?;
+        let trust = Self {
+            trust_domain,
+            // A pin that was learned once is kept, so that a later server must be the same one.
+            pin: Mutex::new(pin.or(kept.as_ref().map(|(pin, _)| *pin))),
+            insecure_bootstrap,
+            state,
+            known: Mutex::new(None),
+            bundles: Arc::default(),
+        };
+        if let Some((_, signed)) = kept
+            && let Err(error) = trust.judge(&signed).map(|bundle| trust.install(signed, bundle))
+        {
+            tracing::warn!(%error, "the trust bundle that was kept does not count any more");
+        }
+        Ok(trust)
+    }
+
+    /// The bundles that are trusted now.
+    pub(crate) fn bundles(&self) -> Arc<Bundles> {
+        self.bundles.load_full()
+    }
+
+    /// The pin by which bundles are verified.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        *self.pin.lock()
+    }
+
+    /// Whose server it is.
+    pub(super) fn trust_domain(&self) -> Option<TrustDomain> {
+        self.known.lock().as_ref().map(|known| known.signed.trust_domain.clone())
+    }
+
+    /// Verifies exactly the server of the trusted bundle, as the bundle is at each handshake.
+    pub(super) fn verifier(&self, trust_domain: &TrustDomain) -> Result<Arc<SvidVerifier>, Trouble> {
+        let server =
+            trust_domain.join("/spire/server").map_err(|error| Trouble::Hopeless(error.to_string()))?;
+        let bundles = self.bundles.clone();
+        let current: CurrentBundles = Arc::new(move || bundles.load_full());
+        Ok(Arc::new(SvidVerifier::new(current, Arc::new(clock::now), Expected::Exactly(server))))
+    }
+
+    /// Asks the server for its signed bundle over a connection that proves nothing; the pin does.
+    pub(super) async fn fetch(&self, server: &ServerAddress) -> Result<bool, Trouble> {
+        let tls = insecure_client_config_without_server_identity();
+        let tls = tls.map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        let channel = connect::connect(server, Arc::new(tls)).await;
+        let channel = channel.map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        let signed = node::Client::new(channel).bundle().await?;
+        self.learn_pin(&signed);
+        self.accept(signed, Hand::Anybody)
+    }
+
+    /// Takes a signed bundle if it is vouched for, and says whether it changed anything.
+    pub(super) fn accept(&self, signed: SignedBundle, hand: Hand) -> Result<bool, Trouble> {
+        if self.known.lock().as_ref().is_some_and(|known| known.signed == signed) {
+            return Ok(false);
+        }
+        let bundle = self.judge(&signed)?;
+        let newest = self.known.lock().as_ref().and_then(|known| known.sequence);
+        if hand == Hand::Anybody && newest.zip(bundle.sequence).is_some_and(|(newest, this)| this < newest) {
+            return Err(Trouble::Unreachable(
+                "the server showed an older trust bundle than the one known here; if it was restored from a \
+                 backup, remove bundle.json from the agent's state directory and start the agent again"
+                    .to_owned(),
+            ));
+        }
+        if let Some(pin) = self.pin()
+            && let Err(error) = self.state.save_trust(pin, &signed)
+        {
+            // It is trusted all the same; a later start asks for it again.
+            tracing::error!(%error, "cannot keep the trust bundle");
+        }
+        self.install(signed, bundle);
+        Ok(true)
+    }
+
+    fn judge(&self, signed: &SignedBundle) -> Result<Bundle, Trouble> {
+        let Some(pin) = self.pin() else {
+            return Err(Trouble::Hopeless(
+                "the agent has no pin to know its server by; give it --pin as `writ token create` prints it"
+                    .to_owned(),
+            ));
+        };
+        let known = self.trust_domain();
+        if let Some(expected) = self.trust_domain.as_ref().or(known.as_ref())
+            && signed.trust_domain != *expected
+        {
+            return Err(Trouble::Hopeless(format!(
+                "the server is of trust domain {}, and this agent is of {expected}; check the server's address",
+                signed.trust_domain
+            )));
+        }
+        signed.verify(&pin).map_err(|error| match error {
+            PinError::OtherKey { .. } => Trouble::Hopeless(format!(
+                "{error}; if that is the right server, take the pin that `writ token create` prints there"
+            )),
+            error => Trouble::Unreachable(error.to_string()),
+        })
+    }
+
+    /// Where the operator wants it so, the first server's pin is the pin.
+    fn learn_pin(&self, signed: &SignedBundle) {
+        let mut pin = self.pin.lock();
+        if pin.is_none() && self.insecure_bootstrap {
+            let learned = Pin::of(&signed.pin_public_key);
+            tracing::warn!(pin = %learned, "believed the first server that answered, because of insecure_bootstrap");
+            *pin = Some(learned);
+        }
+    }
+
+    fn install(&self, signed: SignedBundle, bundle: Bundle) {
+        *self.known.lock() = Some(Known { signed, sequence: bundle.sequence });
+        self.bundles.store(Arc::new(Bundles::from_iter([bundle])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spiffe::{PinKey, PrivateKey};
+
+    use super::*;
+
+    fn server() -> PinKey {
+        PinKey::new(&PrivateKey::generate().unwrap()).unwrap()
+    }
+
+    fn bundle(server: &PinKey, sequence: u64) -> SignedBundle {
+        signed_for(server, "acme.example", sequence)
+    }
+
+    fn signed_for(server: &PinKey, trust_domain: &str, sequence: u64) -> SignedBundle {
+        let document = format!("{{\"keys\":[],\"spiffe_sequence\":{sequence}}}");
+        server.sign(&trust_domain.parse().unwrap(), document.into_bytes()).unwrap()
+    }
+
+    fn open(dir: &tempfile::TempDir, pin: Option<Pin>, insecure: bool) -> Trust {
+        let state = Arc::new(State::open(&dir.path().join("agent")).unwrap());
+        Trust::open(None, pin, insecure, state).unwrap()
+    }
+
+    #[test]
+    fn only_what_the_pinned_key_signed_is_believed() {
+        let (dir, server, other) = (tempfile::tempdir().unwrap(), server(), self::server());
+        let trust = open(&dir, Some(server.pin()), false);
+        assert!(matches!(trust.accept(bundle(&other, 1), Hand::Anybody), Err(Trouble::Hopeless(_))));
+        let mut forged = bundle(&server, 1);
+        forged.document.push(b' ');
+        assert!(trust.accept(forged, Hand::Server).is_err());
+        assert_eq!(trust.accept(bundle(&server, 1), Hand::Anybody), Ok(true));
+        assert_eq!(trust.trust_domain().unwrap().as_str(), "acme.example");
+    }
+
+    #[test]
+    fn an_old_bundle_counts_only_from_the_server_itself() {
+        let (dir, server) = (tempfile::tempdir().unwrap(), server());
+        let trust = open(&dir, Some(server.pin()), false);
+        trust.accept(bundle(&server, 7), Hand::Anybody).unwrap();
+        assert!(trust.accept(bundle(&server, 6), Hand::Anybody).is_err());
+        assert_eq!(trust.accept(bundle(&server, 6), Hand::Server), Ok(true));
+    }
+
+    #[test]
+    fn the_trust_domain_stays_what_it_was() {
+        let (dir, server) = (tempfile::tempdir().unwrap(), server());
+        let trust = open(&dir, Some(server.pin()), false);
+        trust.accept(bundle(&server, 1), Hand::Server).unwrap();
+        let other = signed_for(&server, "evil.example", 2);
+        assert!(matches!(trust.accept(other, Hand::Server), Err(Trouble::Hopeless(_))));
+    }
+
+    #[test]
+    fn what_was_accepted_is_trusted_after_a_restart_and_not_under_another_pin() {
+        let (dir, server) = (tempfile::tempdir().unwrap(), server());
+        open(&dir, Some(server.pin()), false).accept(bundle(&server, 1), Hand::Server).unwrap();
+        assert_eq!(open(&dir, None, false).trust_domain().unwrap().as_str(), "acme.example");
+        assert_eq!(open(&dir, Some(self::server().pin()), false).trust_domain(), None);
+    }
+
+    #[test]
+    fn without_a_pin_nobody_is_believed_unless_the_operator_says_so_by_name() {
+        let (dir, server) = (tempfile::tempdir().unwrap(), server());
+        let trust = open(&dir, None, false);
+        trust.learn_pin(&bundle(&server, 1));
+        assert!(matches!(trust.accept(bundle(&server, 1), Hand::Anybody), Err(Trouble::Hopeless(_))));
+        drop(trust);
+        let trust = open(&dir, None, true);
+        trust.learn_pin(&bundle(&server, 1));
+        assert_eq!(trust.accept(bundle(&server, 1), Hand::Anybody), Ok(true));
+        // From now on it must be the same one.
+        trust.learn_pin(&bundle(&self::server(), 2));
+        assert!(trust.accept(bundle(&self::server(), 2), Hand::Anybody).is_err());
+    }
+}

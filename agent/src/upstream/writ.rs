@@ -1,0 +1,148 @@
+//! A Writ server: its changes are pushed, and every step that it takes becomes an input of the spine.
+
+use std::{convert::Infallible, sync::Arc};
+
+use registry::{LogId, Revision};
+use server_api::{
+    CallError, connect, node,
+    wire::{delta::Change, status::Reason},
+};
+use spiffe::{TrustDomain, tls};
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+
+use super::{Trouble, Upstream, trust::Hand};
+use crate::spine::Input;
+
+/// What comes over a connection.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Something for the spine.
+    Input(Input),
+    /// The server was heard of.
+    Heard,
+    /// The connection is over, and why.
+    Over(Trouble),
+}
+
+/// Where news of one connection goes. News of an earlier connection counts no more.
+#[derive(Clone)]
+pub(crate) struct Teller {
+    /// Which connection this is.
+    pub(crate) connection: u64,
+    /// Where it is told.
+    pub(crate) to: mpsc::Sender<(u64, News)>,
+}
+
+impl Teller {
+    async fn tell(&self, news: News) {
+        // Nobody listens any more when the agent ends.
+        let _ = self.to.send((self.connection, news)).await;
+    }
+}
+
+/// Connects, follows the view from `known` on, and tells everything until the connection is over.
+pub(crate) async fn follow(upstream: Arc<Upstream>, known: Option<(LogId, Revision)>, teller: Teller) {
+    let trouble = match try_follow(&upstream, known, &teller).await {
+        Err(trouble) => trouble,
+        Ok(never) => match never {},
+    };
+    *upstream.channel.lock() = None;
+    teller.tell(News::Over(trouble)).await;
+}
+
+async fn try_follow(
+    upstream: &Upstream,
+    known: Option<(LogId, Revision)>,
+    teller: &Teller,
+) -> Result<Infallible, Trouble> {
+    let trust_domain = match upstream.trust.trust_domain() {
+        Some(trust_domain) => trust_domain,
+        None => upstream.bootstrap(teller).await?,
+    };
+    let channel = match upstream.connect(&trust_domain, teller).await {
+        // Its authorities may have changed while this agent was away; the pin says whether it is the same.
+        Err(Trouble::Unreachable(_)) if upstream.refresh_trust(teller).await => {
+            upstream.connect(&trust_domain, teller).await?
+        }
+        connected => connected?,
+    };
+    let mut client = node::Client::new(channel.clone());
+    let known = known.as_ref().map(|(log, at)| (log, *at));
+    let mut view = client.follow(known).await.map_err(|error| upstream.turned_away(error))?;
+    *upstream.channel.lock() = Some(channel);
+    teller.tell(News::Input(Input::Connected)).await;
+    loop {
+        let step = view.next().await.map_err(|error| upstream.turned_away(error))?;
+        let step = step.ok_or_else(|| Trouble::Unreachable("the server ended the connection".to_owned()))?;
+        // A bundle comes before the SVIDs under it.
+        if let Some(signed) = step.bundle
+            && upstream.trust.accept(signed, Hand::Server)?
+        {
+            teller.tell(News::Input(Input::Bundles(upstream.bundles()))).await;
+        }
+        teller.tell(News::Heard).await;
+        teller
+            .tell(News::Input(match step.change {
+                Change::Delta(delta) => Input::Delta(delta),
+                Change::Snapshot(snapshot) => Input::Snapshot(snapshot),
+            }))
+            .await;
+    }
+}
+
+impl Upstream {
+    /// The first contact: whose server is it, and who vouches for that?
+    async fn bootstrap(&self, teller: &Teller) -> Result<TrustDomain, Trouble> {
+        self.trust.fetch(&self.address).await?;
+        teller.tell(News::Input(Input::Bundles(self.bundles()))).await;
+        self.trust
+            .trust_domain()
+            .ok_or_else(|| Trouble::Unreachable("the trust bundle is gone again".to_owned()))
+    }
+
+    /// Whether the server has another bundle now that the pin vouches for.
+    async fn refresh_trust(&self, teller: &Teller) -> bool {
+        let changed = self.trust.fetch(&self.address).await;
+        if let Err(error) = &changed {
+            tracing::debug!(%error, "the trust bundle cannot be refreshed");
+        }
+        if changed == Ok(true) {
+            teller.tell(News::Input(Input::Bundles(self.bundles()))).await;
+        }
+        changed == Ok(true)
+    }
+
+    /// A connection that is verified on both sides.
+    async fn connect(&self, trust_domain: &TrustDomain, teller: &Teller) -> Result<Channel, Trouble> {
+        let failed = |error: &dyn std::fmt::Display| Trouble::Unreachable(error.to_string());
+        let (certificate, new) = self.certified(trust_domain).await?;
+        if let Some(validity) = new {
+            teller.tell(News::Input(Input::Certified(validity))).await;
+        }
+        let identity =
+            tls::fixed_identity(certificate.chain.clone(), &self.key).map_err(|error| failed(&error))?;
+        let verifier = self.trust.verifier(trust_domain)?;
+        let tls = tls::client_config(verifier, Some(identity)).map_err(|error| failed(&error))?;
+        connect::connect(&self.address, Arc::new(tls)).await.map_err(|error| failed(&error))
+    }
+
+    /// What it means when the server refuses an agent whose certificate it had signed.
+    fn turned_away(&self, error: CallError) -> Trouble {
+        let CallError::Agent { reason, .. } = &error else { return error.into() };
+        let says =
+            format!("{error}; run on the server: writ token create --node NAME, and start the agent with it");
+        match reason {
+            Reason::AgentNotAttested | Reason::AgentBanned => {
+                self.disown();
+                Trouble::Expelled(says)
+            }
+            // With a token, the next try joins anew.
+            Reason::AgentExpired | Reason::AgentNotActive | Reason::AgentMustReattest => {
+                self.disown();
+                Trouble::Unreachable(says)
+            }
+            Reason::Unknown => Trouble::Unreachable(says),
+        }
+    }
+}
