@@ -13,7 +13,9 @@ use super::{constraints::Constraints, signature::Key};
 use crate::Timestamp;
 
 /// The longest certificate accepted, in bytes.
-pub const MAX_CERTIFICATE_BYTES: usize = 32 * 1024;
+pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
+/// The most extensions accepted; real certificates have about ten.
+const MAX_EXTENSIONS: usize = 64;
 
 /// A well-formed certificate. Whether it may be used for anything is the [`super::profile`]'s question.
 #[derive(Debug)]
@@ -54,6 +56,9 @@ pub enum CertificateError {
     /// Signed with another algorithm than it says inside (RFC 5280 section 4.1.1.2).
     #[error("it names two different signature algorithms")]
     TwoAlgorithms,
+    /// More than [`MAX_EXTENSIONS`].
+    #[error("it has {0} extensions; at most {MAX_EXTENSIONS} are accepted")]
+    Extensions(usize),
     /// An extension is there twice (section 4.2).
     #[error("it has the extension {0} twice")]
     RepeatedExtension(String),
@@ -175,6 +180,9 @@ impl<'a> Certificate<'a> {
     fn take_extensions(&mut self) -> Result<(), CertificateError> {
         // Cloned because an extension's parsed value is borrowed from the certificate that changes here.
         let extensions: Vec<X509Extension<'a>> = self.x509.extensions().to_vec();
+        if extensions.len() > MAX_EXTENSIONS {
+            return Err(CertificateError::Extensions(extensions.len()));
+        }
         for (n, extension) in extensions.iter().enumerate() {
             if extensions[..n].iter().any(|earlier| earlier.oid == extension.oid) {
                 return Err(CertificateError::RepeatedExtension(extension.oid.to_id_string()));

@@ -17,7 +17,7 @@ pub(super) struct Constraints {
     excluded: Vec<Base>,
 }
 
-/// How much work name constraints may still make; one unit is one comparison.
+/// How much work name constraints may still make; one unit is a name, or its comparison with a name space.
 pub(super) type Budget = usize;
 
 /// The root of a name space.
@@ -110,7 +110,7 @@ impl Constraints {
     }
 
     fn allow_name(&self, name: Name<'_>, budget: &mut Budget) -> bool {
-        let cost = self.permitted.len() + self.excluded.len();
+        let cost = 1 + self.permitted.len() + self.excluded.len();
         let Some(left) = budget.checked_sub(cost) else { return false };
         *budget = left;
         let mut permitted = self.permitted.iter().filter(|base| base.is_kind_of(name)).peekable();

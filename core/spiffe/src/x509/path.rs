@@ -20,14 +20,16 @@ use crate::Timestamp;
 
 /// The most certificates in a path, leaf included and anchor not: RFC 5280 sets no bound, so we do.
 pub const MAX_CHAIN: usize = 8;
+/// The most bytes that a peer's whole chain may have, so that reading it costs no more than verifying it.
+pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
 /// The most certificates among which a path is sought.
 pub const MAX_POOL: usize = 64;
-/// The most signatures that are verified for one leaf.
-const MAX_SIGNATURES: usize = 64;
+/// The most signatures that are verified for one leaf: a longest path, and as many wrong tries.
+const MAX_SIGNATURES: usize = 2 * MAX_CHAIN;
 /// The most steps that are tried for one leaf.
 const MAX_STEPS: usize = 4096;
 /// The most comparisons of names with name constraints for one leaf.
-const MAX_COMPARISONS: Budget = 50_000;
+const MAX_COMPARISONS: Budget = 10_000;
 
 /// Why a chain leads nowhere.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -38,6 +40,9 @@ pub enum PathError {
     /// More certificates than are looked at.
     #[error("{0} certificates are more than {1}")]
     TooMany(usize, usize),
+    /// More bytes than are looked at.
+    #[error("a chain of {0} bytes is longer than {MAX_CHAIN_BYTES}")]
+    TooLong(usize),
     /// A certificate that breaks a rule on its own; the leaf is number 0.
     #[error("certificate {0} of the chain: {1}")]
     Certificate(usize, CertificateError),
@@ -259,7 +264,7 @@ impl Search<'_> {
         } else if !self.names_are_allowed(authority) {
             Obstacle::NameConstraints
         } else if !self.is_signed(number, authority) {
-            Obstacle::Signature
+            if self.signatures == 0 { Obstacle::Effort } else { Obstacle::Signature }
         } else {
             return true;
         };

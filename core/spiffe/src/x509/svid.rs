@@ -50,6 +50,10 @@ pub fn verify(
     if chain.len() > path::MAX_CHAIN {
         return Err(path::PathError::TooMany(chain.len(), path::MAX_CHAIN).into());
     }
+    let bytes = chain.iter().map(|der| der.len()).sum();
+    if bytes > path::MAX_CHAIN_BYTES {
+        return Err(path::PathError::TooLong(bytes).into());
+    }
     let leaf = Certificate::parse(leaf_der)?;
     let id = leaf_id(&leaf)?;
     let anchors = bundles

@@ -324,6 +324,16 @@ fn more_certificates_than_eight_are_not_looked_at() {
     chain.push(root.der.clone());
     assert_eq!(verify(&chain, &bundles, NOW), Err(path::PathError::TooMany(9, 8).into()));
     assert_eq!(verify(&[], &bundles, NOW), Err(path::PathError::Empty.into()));
+    let bulk = [chain[0].clone(), CertificateDer::from(vec![0; path::MAX_CHAIN_BYTES])];
+    assert!(matches!(verify(&bulk, &bundles, NOW), Err(SvidError::Path(path::PathError::TooLong(_)))));
+}
+
+#[test]
+fn a_certificate_with_more_extensions_than_anyone_needs_is_not_looked_into() {
+    let extend = |leaf: &mut CertificateParams| {
+        leaf.custom_extensions.extend((0..64).map(|n| extension(&[1, 2, 3, n], false, &[5, 0])));
+    };
+    assert!(matches!(leaf_with(extend), Err(SvidError::Certificate(CertificateError::Extensions(_)))));
 }
 
 proptest! {
