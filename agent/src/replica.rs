@@ -9,6 +9,7 @@ use registry::{
     Delta, Key, LogId, Object, Revision, Snapshot, Stored,
     objects::{Entry, EntryId},
 };
+use spiffe::SpiffeId;
 
 /// The view, as far as it has been followed.
 #[derive(Debug, Default)]
@@ -57,6 +58,14 @@ impl Replica {
             Object::Entry(entry) => Some(entry),
             _ => None,
         }
+    }
+
+    /// Which node this is: its own object is in its view, and no other node's.
+    pub(crate) fn node(&self) -> Option<&SpiffeId> {
+        self.objects.keys().find_map(|key| match key {
+            Key::Node(id) => Some(id),
+            _ => None,
+        })
     }
 
     /// Applies a delta that begins where this view ends.

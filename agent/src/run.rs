@@ -36,12 +36,12 @@ use crate::{
 /// An agent that serves, for those who started it.
 #[derive(Clone, Debug)]
 pub struct Serving {
-    /// Which node this is; unknown where a former view is served and the certificate is gone.
-    pub spiffe_id: Option<SpiffeId>,
+    /// Which node this is.
+    pub spiffe_id: SpiffeId,
     /// The socket for every process.
     pub workload_socket: PathBuf,
     /// The administrator's socket.
-    pub socket: PathBuf,
+    pub agent_socket: PathBuf,
     /// Where `/ready` is, if anywhere.
     pub health: Option<SocketAddr>,
 }
@@ -119,8 +119,9 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         tokio::spawn(socket::serve(listener, door, private::CONNECTIONS_PER_UID, stopped));
 
     let (news, newsfeed) = mpsc::channel(NEWS_WAITING);
-    let serving = Serving { spiffe_id: None, workload_socket, socket: agent_socket, health: health_address };
-    let ready = Box::new(move |spiffe_id| ready.announce(Serving { spiffe_id, ..serving }));
+    let ready = Box::new(move |spiffe_id| {
+        ready.announce(Serving { spiffe_id, workload_socket, agent_socket, health: health_address });
+    });
     let shell = Shell::new(upstream, identities, keys, state, report, health, news, ready);
     let PublicDoor { mut closed } = public;
     let ended = tokio::select! {

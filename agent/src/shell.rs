@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Called once, when callers can be answered.
-type Announce = Box<dyn FnOnce(Option<SpiffeId>) + Send>;
+type Announce = Box<dyn FnOnce(SpiffeId) + Send>;
 
 /// Everything that the spine's effects are done with.
 pub(crate) struct Shell {
@@ -188,9 +188,8 @@ impl Shell {
             Effect::Publish(publication) => {
                 let view_is_known = publication.view_is_known;
                 self.identities.publish(publication, clock::now());
-                if view_is_known && let Some(announce) = self.announce.take() {
-                    self.health.ready("view");
-                    announce(self.upstream.certificate().map(|certificate| certificate.id.clone()));
+                if view_is_known {
+                    self.announce();
                 }
             }
             Effect::Wipe(ids) => ids.iter().for_each(|id| self.keys.wipe(id)),
@@ -199,6 +198,17 @@ impl Shell {
                 let at = self.saver.next();
                 self.save_at.get_or_insert(at);
             }
+        }
+    }
+
+    fn announce(&mut self) {
+        self.health.ready("view");
+        let own = self.upstream.certificate().map(|certificate| certificate.id.clone());
+        // A former view is served also when the certificate is gone; it says whose it is.
+        if let Some(id) = own.or_else(|| self.spine.node().cloned())
+            && let Some(announce) = self.announce.take()
+        {
+            announce(id);
         }
     }
 

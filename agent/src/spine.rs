@@ -9,7 +9,7 @@ use registry::{
     Delta, LogId, Revision, Snapshot,
     objects::{Entry, EntryId},
 };
-use spiffe::{Bundles, Timestamp};
+use spiffe::{Bundles, SpiffeId, Timestamp};
 
 use crate::{
     alarms::Alarms,
@@ -176,6 +176,11 @@ impl Spine {
     /// Up to where the view has been followed.
     pub(crate) fn position(&self) -> Option<(&LogId, Revision)> {
         self.replica.position()
+    }
+
+    /// Which node this is, by its view.
+    pub(crate) fn node(&self) -> Option<&SpiffeId> {
+        self.replica.node()
     }
 
     /// When the next SVID is due.
