@@ -62,12 +62,16 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         Some(ErrorCode::DatabaseCorrupt) => tampered(format!("the database is damaged ({error})")),
         _ => StoreError::Database(error),
     };
+    // Keys are random, so a large batch touches pages all over the tree: with SQLite's own 2 MiB of cache
+    // and a checkpoint each 4 MiB, most of the time of a batch would be spent on reading and writing them again.
     let pragmas = "PRAGMA locking_mode = EXCLUSIVE;
                    PRAGMA journal_mode = WAL;
                    PRAGMA synchronous = FULL;
                    PRAGMA foreign_keys = ON;
                    PRAGMA trusted_schema = OFF;
                    PRAGMA journal_size_limit = 67108864;
+                   PRAGMA cache_size = -32768;
+                   PRAGMA wal_autocheckpoint = 8192;
                    BEGIN IMMEDIATE; COMMIT;";
     connection.set_prepared_statement_cache_capacity(32);
     connection.execute_batch(pragmas).map_err(refused)?;
