@@ -90,3 +90,40 @@ impl fmt::Display for Selector {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_selector_is_split_at_its_first_colon() {
+        let selector: Selector = "unix:path:/opt/a:b,c".parse().unwrap();
+        assert_eq!((selector.kind(), selector.value()), ("unix", "path:/opt/a:b,c"));
+        assert_eq!(Selector::new("unix", "uid:0").unwrap().to_string(), "unix:uid:0");
+    }
+
+    #[test]
+    fn what_could_be_read_as_two_selectors_is_none() {
+        for text in ["", ":", "unix", "unix:", ":uid:0"] {
+            assert!(matches!(text.parse::<Selector>(), Err(SelectorError::Form(_))), "{text:?}");
+        }
+        for text in ["unix:path:/a\nunix:uid:0", "unix:uid:0\0", "unix:\u{85}"] {
+            assert!(matches!(text.parse::<Selector>(), Err(SelectorError::Control(_))), "{text:?}");
+        }
+        assert!(matches!(Selector::new("unix:uid", "0"), Err(SelectorError::Form(_))));
+        let long = format!("k:{}", "v".repeat(MAX_BYTES - 1));
+        assert_eq!(long.parse::<Selector>(), Err(SelectorError::Length(MAX_BYTES + 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_selector_survives_its_parts_and_its_json(kind in "[a-z_]{1,9}", value in "[^\\p{Cc}]{1,40}") {
+            let selector = Selector::new(&kind, &value).unwrap();
+            prop_assert_eq!((selector.kind(), selector.value()), (kind.as_str(), value.as_str()));
+            let json = serde_json::to_string(&selector).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Selector>(&json).unwrap(), selector);
+        }
+    }
+}

@@ -58,7 +58,11 @@ pub fn server_config(
 
 /// A chain (leaf first) with its key, as rustls' resolvers hand it out.
 pub fn certified_key(chain: Vec<CertificateDer<'static>>, key: &PrivateKey) -> Result<CertifiedKey, Error> {
-    CertifiedKey::from_der(chain, key.to_der().clone_key(), &aws_lc_rs::default_provider())
+    // Borrowed, because rustls' own constructor leaves an unwiped copy of the key behind.
+    let key = aws_lc_rs::sign::any_supported_type(&key.to_der())?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match()?;
+    Ok(certified)
 }
 
 /// A chain with its key as an identity that never changes.

@@ -179,6 +179,15 @@ fn foreign_expired_and_borrowed_certificates_are_refused() {
 }
 
 #[test]
+fn a_key_that_is_not_the_certificates_makes_no_identity() {
+    let world = World::new();
+    let (one, other) = (world.svid(CLIENT), world.svid(CLIENT));
+    assert!(certified_key(vec![one.der.clone()], &one.key).is_ok());
+    assert!(certified_key(vec![one.der], &other.key).is_err());
+    assert!(certified_key(Vec::new(), &other.key).is_err());
+}
+
+#[test]
 fn a_bundle_that_changes_counts_from_the_next_handshake_on() {
     let world = World::new();
     let (svid, server) = (world.svid(CLIENT), Arc::new(world.server()));

@@ -21,7 +21,8 @@ impl<'a> Key<'a> {
         let (_, key) = BitString::from_der(after_algorithm).ok()?;
         // The first byte of a BIT STRING's contents counts unused bits; no key here has any.
         let (_, raw) = Any::from_der(after_algorithm).ok()?;
-        (key.unused_bits == 0).then(|| Self { algorithm: algorithm.data, bits: &raw.data[1..] })
+        let bits = raw.data.get(1..).filter(|_| key.unused_bits == 0)?;
+        Some(Self { algorithm: algorithm.data, bits })
     }
 
     /// Whether this key signed `certificate`, with one of the algorithms that rustls verifies.
