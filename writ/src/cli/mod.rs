@@ -13,6 +13,8 @@ pub(crate) mod explain;
 mod fetch;
 mod node;
 pub(crate) mod output;
+#[cfg(all(feature = "server", feature = "agent"))]
+pub(crate) mod paint;
 #[cfg(feature = "server")]
 pub(crate) mod server;
 pub(crate) mod sockets;

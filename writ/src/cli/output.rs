@@ -1,6 +1,6 @@
 //! What a command prints on standard output: text for people, JSON for programs.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use serde::Serialize;
 
@@ -61,41 +61,6 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 /// What strangers may have chosen, for a terminal: control characters become visible.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_unicode().collect() } else { vec![c] }).collect()
-}
-
-/// A style for a terminal, or nothing where standard output is something else or `NO_COLOR` is set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Paint(bool);
-
-impl Paint {
-    /// What standard output can show.
-    pub(crate) fn for_stdout() -> Self {
-        Self(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
-    }
-
-    /// Stands out.
-    pub(crate) fn bold(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    /// Steps back.
-    pub(crate) fn dim(self, text: &str) -> String {
-        self.with("2", text)
-    }
-
-    /// Went well.
-    pub(crate) fn green(self, text: &str) -> String {
-        self.with("32", text)
-    }
-
-    /// Was refused.
-    pub(crate) fn red(self, text: &str) -> String {
-        self.with("31", text)
-    }
-
-    fn with(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
 }
 
 #[cfg(test)]

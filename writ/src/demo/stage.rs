@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::cli::output::{self, Format, Paint, plain};
+use crate::cli::{
+    output::{self, Format, plain},
+    paint::Paint,
+};
 
 /// One step that has been done.
 #[derive(Serialize)]

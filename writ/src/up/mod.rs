@@ -17,10 +17,7 @@ use daemon::{Layout, Shutdown};
 use nix::unistd::geteuid;
 use spiffe::TrustDomain;
 
-use crate::cli::{
-    Shared,
-    output::{self, Paint},
-};
+use crate::cli::{Shared, output, paint::Paint};
 pub(crate) use host::{Host, Plan};
 use kept::Kept;
 use serving::Ready;
