@@ -40,7 +40,25 @@ fn half(state: Result<Value>) -> Value {
     state.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }))
 }
 
-/// One daemon's state: what is insecure first, then every field as the daemon calls it.
+/// What a reader looks for first; other fields follow by name.
+const FIRST: [&str; 14] = [
+    "version",
+    "trust_domain",
+    "spiffe_id",
+    "server",
+    "listen",
+    "pin",
+    "connected",
+    "ready",
+    "problem",
+    "reasons",
+    "last_sync",
+    "entries",
+    "svids",
+    "nodes",
+];
+
+/// One daemon's state: what is insecure first, then every field that says something, as the daemon calls it.
 fn section(name: &str, state: &Value) -> String {
     if let Some(error) = state["error"].as_str() {
         return format!("{name}: {}\n", plain(error));
@@ -50,24 +68,30 @@ fn section(name: &str, state: &Value) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  INSECURE: {}", plain(&word(insecure)));
     }
-    let fields = state.as_object().into_iter().flatten().filter(|(field, _)| *field != "insecure");
+    let mut fields: Vec<_> =
+        state.as_object().into_iter().flatten().filter(|(_, value)| says(value)).collect();
+    fields.retain(|(field, _)| *field != "insecure");
+    fields.sort_by_key(|(field, _)| FIRST.iter().position(|first| first == field).unwrap_or(FIRST.len()));
+    let width = fields.iter().map(|(field, _)| field.len()).max().unwrap_or(0);
     for (field, value) in fields {
-        let title = field.replace('_', " ");
-        match value {
-            Value::Array(items) if items.is_empty() => {}
-            Value::Object(fields) if fields.is_empty() => {}
-            Value::Array(items) => {
-                for (n, item) in items.iter().enumerate() {
-                    let title = if n == 0 { title.as_str() } else { "" };
-                    let _ = writeln!(text, "  {title:<16}{}", plain(&word(item)));
-                }
-            }
-            value => {
-                let _ = writeln!(text, "  {title:<16}{}", plain(&word(value)));
-            }
+        let field = field.replace('_', " ");
+        let one = std::slice::from_ref(value);
+        for (n, item) in value.as_array().map_or(one, Vec::as_slice).iter().enumerate() {
+            let title = if n == 0 { field.as_str() } else { "" };
+            let _ = writeln!(text, "  {title:width$}  {}", plain(&word(item)));
         }
     }
     text
+}
+
+/// Whether a value is more than nothing.
+fn says(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
 }
 
 /// A value on one line.
@@ -99,7 +123,7 @@ mod tests {
         });
         let text = section("agent", &state);
         assert!(text.starts_with("agent\n  INSECURE: peers are told apart"), "{text}");
-        assert!(text.contains("  connected       yes\n"), "{text}");
+        assert!(text.contains("  connected  yes\n"), "{text}");
         assert!(section("server", &json!({ "error": "gone" })).contains("server: gone"));
     }
 }

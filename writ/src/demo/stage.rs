@@ -10,12 +10,21 @@ use crate::cli::{
     paint::Paint,
 };
 
+/// What was seen, and what it is called.
+#[derive(Serialize)]
+pub(super) struct Fact {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
 /// One step that has been done.
 #[derive(Serialize)]
 struct Step<'a> {
     step: u32,
     title: &'a str,
-    facts: &'a [(String, String)],
+    facts: &'a [Fact],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    details: &'a str,
 }
 
 /// Prints the steps, numbered.
@@ -42,24 +51,26 @@ impl Stage {
         }
     }
 
-    /// A step that went as it should, and what was seen.
-    pub(super) fn done(&mut self, title: &str, facts: &[(String, String)]) -> Result<()> {
+    /// A step that went as it should, what was seen, and what another command printed, if one did.
+    pub(super) fn done(&mut self, title: &str, facts: &[Fact], details: &str) -> Result<()> {
         self.step += 1;
-        let step = Step { step: self.step, title, facts };
+        let step = Step { step: self.step, title, facts, details };
         output::show(self.format, &step, |step| {
-            let width = step.facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+            let width = step.facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or(0);
             let mut text = format!("\n{}\n", self.paint.bold(&format!("{}. {title}", step.step)));
-            for (name, value) in step.facts {
-                let mut lines = value.lines();
-                let first = lines.next().unwrap_or_default();
-                text.push_str(&format!(
-                    "   {}  {}\n",
-                    self.paint.dim(&format!("{name:width$}")),
-                    plain(first)
-                ));
-                for line in lines {
-                    text.push_str(&format!("   {:width$}  {}\n", "", plain(line)));
+            for Fact { name, value } in step.facts {
+                for (n, line) in value.lines().enumerate() {
+                    let name = if n == 0 { name.as_str() } else { "" };
+                    text.push_str(&format!(
+                        "   {}  {}\n",
+                        self.paint.dim(&format!("{name:width$}")),
+                        plain(line)
+                    ));
                 }
+            }
+            for line in step.details.lines() {
+                text.push_str(format!("      {}", plain(line)).trim_end());
+                text.push('\n');
             }
             text
         })?;

@@ -8,13 +8,13 @@ use nix::unistd::geteuid;
 use registry::objects::Entry;
 use serde_json::json;
 use server_api::admin::{Client, Mode};
-use spiffe::SpiffeId;
+use spiffe::{SpiffeId, Timestamp};
 
 use super::{
     Demo,
     actor::{Event, Order},
     program::{Binary, Program},
-    stage::{Stage, took},
+    stage::{Fact, Stage, took},
 };
 use crate::{
     cli::{Shared, admin, explain::Seen},
@@ -27,6 +27,7 @@ struct Known {
     program: Program,
     id: SpiffeId,
     entry: Entry,
+    not_after: Timestamp,
 }
 
 pub(crate) async fn run(demo: Demo, shared: &Shared) -> Result<ExitCode> {
@@ -79,6 +80,7 @@ async fn start_host(stage: &mut Stage, dir: &Path, insecure_peer_by_pid: bool) -
     stage.done(
         "A server and an agent start; the agent joins with a token and checks the server's pin",
         &facts,
+        "",
     )?;
     Ok(host)
 }
@@ -99,6 +101,7 @@ async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
             let selectors: Vec<&str> = entry.selectors.iter().map(|selector| selector.as_str()).collect();
             fact(entry.spiffe_id.as_str(), selectors.join("\n"))
         }),
+        "",
     )?;
 
     let (mut orders, orders_fact) = attested(&orders, orders_entry, &ready.workload_api).await?;
@@ -106,6 +109,7 @@ async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
     stage.done(
         "Both start. Nobody gives them a secret; the agent sees what they are",
         &[orders_fact, checkout_fact],
+        "",
     )?;
 
     let address = mutual_tls(stage, &mut orders, &mut checkout).await?;
@@ -124,7 +128,7 @@ async fn register(server: &mut Client, path: &str, selector: &str) -> Result<Ent
 }
 
 /// Starts a program, which must receive the identity of its entry.
-async fn attested(binary: &Binary, entry: Entry, workload_api: &str) -> Result<(Known, (String, String))> {
+async fn attested(binary: &Binary, entry: Entry, workload_api: &str) -> Result<(Known, Fact)> {
     let started = Instant::now();
     let mut program = Program::start(binary, workload_api)?;
     let Event::Identity { spiffe_id: id, not_after } = expected(program.event().await?)? else {
@@ -139,7 +143,7 @@ async fn attested(binary: &Binary, entry: Entry, workload_api: &str) -> Result<(
         program.pid()?,
         took(time)
     );
-    Ok((Known { program, id, entry }, fact(&name(binary), text)))
+    Ok((Known { program, id, entry, not_after }, fact(&name(binary), text)))
 }
 
 /// The programs speak; gives back where the first one listens.
@@ -162,7 +166,7 @@ async fn mutual_tls(stage: &mut Stage, orders: &mut Known, checkout: &mut Known)
         fact("checkout verified", format!("{server}, who said: {answer}")),
         fact("connection", format!("TLS 1.3 to {address}, both ways authenticated, {} in all", took(time))),
     ];
-    stage.done("They speak mutual TLS, each as itself", &facts)?;
+    stage.done("They speak mutual TLS, each as itself", &facts, "")?;
     Ok(address)
 }
 
@@ -181,9 +185,9 @@ async fn refuse_a_stranger(stage: &mut Stage, binary: &Binary, host: &Host) -> R
     let facts = [
         fact("stranger", format!("pid {pid}, uid {}, refused {} after its start", geteuid(), took(time))),
         fact("the agent said", reason),
-        fact(&format!("writ explain --pid {pid}"), seen.to_text().trim_end().to_owned()),
+        fact("so we ask", format!("writ explain --pid {pid}")),
     ];
-    stage.done("A third program of the same user asks, and is refused", &facts)
+    stage.done("A third program of the same user asks, and is refused", &facts, &seen.to_text())
 }
 
 /// An entry is deleted, and its holder loses the identity.
@@ -210,8 +214,15 @@ async fn take_back(
         fact("deletion durable", format!("after {}", took(durable))),
         fact("checkout's stream ended", format!("after {}: {reason}", took(lost))),
         fact("checkout calls again", failed),
+        fact(
+            "not taken back",
+            format!(
+                "the certificate it was given ends at {}; that is why SVIDs are short-lived",
+                checkout.not_after
+            ),
+        ),
     ];
-    stage.done("The entry of checkout is deleted, and checkout loses its identity", &facts)
+    stage.done("The entry of checkout is deleted, and checkout loses its identity", &facts, "")
 }
 
 /// A failure ends the story with its reason.
@@ -223,8 +234,8 @@ fn expected(event: Event) -> Result<Event> {
     }
 }
 
-fn fact(name: &str, value: String) -> (String, String) {
-    (name.to_owned(), value)
+fn fact(name: &str, value: String) -> Fact {
+    Fact { name: name.to_owned(), value }
 }
 
 fn name(binary: &Binary) -> String {
