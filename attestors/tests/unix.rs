@@ -4,6 +4,7 @@ mod harness;
 
 use std::{
     fs,
+    io::Write,
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::Path,
     process::Command,
@@ -11,8 +12,8 @@ use std::{
 
 use attestors::{Strength, Wanted, WorkloadAttestors};
 use harness::{
-    BOTH, Running, assert_nameless, assert_strength, attest, compile, directory, program, sha256, values,
-    wanted,
+    BOTH, Running, assert_nameless, assert_strength, attest, compile, directory, program, program_from,
+    sha256, values, wanted,
 };
 use nix::{sys::memfd, unistd};
 use peer::Changed;
@@ -85,9 +86,8 @@ async fn a_file_replaced_under_a_living_process_stays_confirmed_for_it_and_for_n
 async fn what_was_confirmed_of_a_program_is_not_kept_for_the_next_one_of_the_same_process() {
     let all = WorkloadAttestors::builtin();
     let directory = directory();
-    let (first, second) = (program(directory.path(), "first"), program(directory.path(), "second"));
-    // The first program is a shell, since it has to become the second.
-    fs::copy("/bin/sh", &first).expect("a copy");
+    let second = program(directory.path(), "second");
+    let first = program_from("/bin/sh", directory.path(), "first"); // a shell, to become the second
     let script = format!("read line; echo $line; read line; echo $line; exec {}", second.display());
     let mut process = Running::command(Command::new(&first).args(["-c", &script]));
     let peer = process.peer();
@@ -108,7 +108,17 @@ async fn a_deleted_executable_gives_neither_path_nor_hash() {
     let evidence = attest(&WorkloadAttestors::builtin(), &process.peer(), BOTH).await;
     assert_nameless(&evidence, "deleted or replaced");
     assert!(!evidence.incomplete, "asking again will not help");
-    fs::copy("/bin/cat", directory.path().join("gone (deleted)")).expect("a file of that name");
+    program_from("/bin/cat", directory.path(), "gone (deleted)");
+    assert_nameless(&attest(&WorkloadAttestors::builtin(), &process.peer(), BOTH).await, "deleted");
+}
+
+#[tokio::test]
+async fn a_deleted_name_is_not_made_good_by_another_name_of_the_file() {
+    let directory = directory();
+    let program = program(directory.path(), "gone");
+    fs::hard_link(&program, directory.path().join("other")).expect("another name");
+    let process = Running::program(&program);
+    fs::remove_file(&program).expect("deleted");
     assert_nameless(&attest(&WorkloadAttestors::builtin(), &process.peer(), BOTH).await, "deleted");
 }
 
@@ -116,7 +126,9 @@ async fn a_deleted_executable_gives_neither_path_nor_hash() {
 async fn an_executable_that_never_had_a_name_gives_neither_path_nor_hash() {
     let file = memfd::memfd_create(c"cat", memfd::MFdFlags::empty()).expect("a memfd");
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::write(&path, fs::read("/bin/cat").expect("readable")).expect("written");
+    fs::File::from(file.try_clone().expect("cloned"))
+        .write_all(&fs::read("/bin/cat").expect("readable"))
+        .expect("written");
     let process = Running::command(Command::new(&path).arg0("cat"));
     let evidence = attest(&WorkloadAttestors::builtin(), &process.peer(), BOTH).await;
     assert_nameless(&evidence, "never had a name");

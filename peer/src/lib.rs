@@ -6,6 +6,11 @@
 //! uids and gids. [`Peer::check`] says, for a few microseconds, whether it is still the same living image
 //! under the same ids, so it can be asked before each answer and each push.
 //!
+//! What no kernel tells: a connection that was handed on (to a child, or over another socket) still speaks
+//! for the process that made it, for as long as that one lives unchanged; a process that connects, leaves
+//! the descriptor behind and runs another program before it is accepted is that program, unless that runs
+//! under other ids, which is refused; and what runs inside an image need not be what is in its file.
+//!
 //! Not here: what the facts mean (`attestors`), who may have what (`agent`), and any protocol. This is
 //! the only room with `unsafe` in it, two blocks, both in `pidfd.rs`.
 

@@ -80,14 +80,8 @@ impl PidFd {
     /// A number that no other process gets before the next boot; `None` before Linux 6.9.
     pub(crate) fn serial(&self) -> io::Result<Option<u64>> {
         static HAS_PIDFS: OnceLock<bool> = OnceLock::new();
-        let has_pidfs = match HAS_PIDFS.get() {
-            Some(known) => *known,
-            None => {
-                let found = rustix::fs::fstatfs(&*self.fd)?.f_type as i64 == PIDFS;
-                *HAS_PIDFS.get_or_init(|| found)
-            }
-        };
-        if has_pidfs { Ok(Some(rustix::fs::fstat(&*self.fd)?.st_ino)) } else { Ok(None) }
+        let found = || rustix::fs::fstatfs(&*self.fd).is_ok_and(|found| found.f_type == PIDFS);
+        if *HAS_PIDFS.get_or_init(found) { Ok(Some(rustix::fs::fstat(&*self.fd)?.st_ino)) } else { Ok(None) }
     }
 
     /// The ids of the process, without going through /proc; `None` where the kernel cannot (before 6.13).

@@ -2,8 +2,11 @@
 
 mod harness;
 
-use harness::{Puppet, inside, open_directory};
-use peer::{Changed, ListenError, Listener, Pinning};
+use std::time::Duration;
+
+use harness::{Puppet, forbid, inside, open_directory};
+use peer::{Changed, ListenError, Listener, Peer, Pinning};
+use tokio::time::timeout;
 
 #[test]
 fn before_linux_6_5_the_start_is_refused_with_what_to_do_unless_by_pid_is_accepted() {
@@ -11,7 +14,7 @@ fn before_linux_6_5_the_start_is_refused_with_what_to_do_unless_by_pid_is_accept
     if !inside(NAME, &["env"]) {
         return;
     }
-    forbid(libc::SYS_getsockopt, 2, libc::SO_PEERPIDFD as u32, libc::ENOPROTOOPT);
+    forbid(libc::SYS_getsockopt, Some((2, libc::SO_PEERPIDFD as u32)), libc::ENOPROTOOPT);
     runtime().block_on(async {
         let directory = open_directory();
         let path = directory.path().join("workload.sock");
@@ -36,8 +39,8 @@ fn before_linux_6_13_ids_come_from_proc_and_are_the_same() {
         return;
     }
     let mut caller = Puppet::start();
-    let known = *peer::Peer::open(caller.pid()).expect("held").credentials();
-    forbid(libc::SYS_ioctl, 1, libc::PIDFD_GET_INFO as u32, libc::ENOTTY);
+    let known = *Peer::open(caller.pid()).expect("held").credentials();
+    forbid(libc::SYS_ioctl, Some((1, libc::PIDFD_GET_INFO as u32)), libc::ENOTTY);
     runtime().block_on(async {
         let directory = open_directory();
         let path = directory.path().join("workload.sock");
@@ -55,36 +58,40 @@ fn before_linux_6_13_ids_come_from_proc_and_are_the_same() {
     });
 }
 
-/// From now on, in this thread and what it starts, `call` fails with `error` when its argument number
-/// `index` is `value`.
-fn forbid(call: libc::c_long, index: u32, value: u32, error: i32) {
-    let step = |code: u32, jump_true: u8, jump_false: u8, k: u32| libc::sock_filter {
-        code: code as u16,
-        jt: jump_true,
-        jf: jump_false,
-        k,
-    };
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    let ret = libc::BPF_RET | libc::BPF_K;
-    // struct seccomp_data: nr at 0, args at 16, each of 8 bytes with the low half first on this machine.
-    const { assert!(cfg!(target_endian = "little")) };
-    let mut steps = [
-        step(load, 0, 0, 0),
-        step(equals, 0, 3, call as u32),
-        step(load, 0, 0, 16 + 8 * index),
-        step(equals, 0, 1, value),
-        step(ret, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
-        step(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: both calls only read what is passed: numbers, and a program that lives until they return.
-    #[expect(unsafe_code, reason = "no safe wrapper of seccomp filters is at hand")]
-    let done = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
-    };
-    assert!(done, "{}", std::io::Error::last_os_error());
+/// Up to Linux 6.15 this is how a process that was reaped looks, and not a reason to go by its pid.
+#[test]
+fn a_reaped_caller_is_refused_also_where_the_kernel_calls_it_an_invalid_argument() {
+    const NAME: &str = "a_reaped_caller_is_refused_also_where_the_kernel_calls_it_an_invalid_argument";
+    if !inside(NAME, &["env"]) {
+        return;
+    }
+    runtime().block_on(async {
+        let directory = open_directory();
+        let path = directory.path().join("workload.sock");
+        let listener = Listener::bind(&path, 0o600, Pinning::ByPidfd).expect("it listens");
+        let mut caller = Puppet::start();
+        forbid(libc::SYS_getsockopt, Some((2, libc::SO_PEERPIDFD as u32)), libc::EINVAL);
+        caller.connect(&listener);
+        let nobody = timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(nobody.is_err());
+        assert_eq!(listener.counts().refused(), 1);
+    });
+}
+
+#[test]
+fn before_linux_6_9_processes_are_told_apart_by_when_they_started() {
+    const NAME: &str = "before_linux_6_9_processes_are_told_apart_by_when_they_started";
+    if !inside(NAME, &["env"]) {
+        return;
+    }
+    let (mut one, other) = (Puppet::start(), Puppet::start());
+    forbid(libc::SYS_fstatfs, None, libc::ENOSYS);
+    let held = Peer::open(one.pid()).expect("held");
+    assert_eq!(held.process(), Peer::open(one.pid()).expect("held").process());
+    assert_ne!(held.process(), Peer::open(other.pid()).expect("held").process());
+    assert!(held.process().is_alive());
+    one.kill();
+    assert!(!held.process().is_alive());
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -2,7 +2,10 @@
 
 mod harness;
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use harness::{Puppet, copy_of_puppet, listen, open_directory, puppet};
 use peer::{Changed, Image, Peer, PinError};
@@ -103,12 +106,16 @@ async fn a_caller_that_is_dead_before_it_is_accepted_is_closed_and_the_next_one_
 async fn a_process_without_its_first_thread_has_no_image_and_is_refused() {
     let (_directory, listener) = listen();
     let mut rest = Puppet::run(Command::new(puppet()).arg("without-leader"));
+    let deadline = Instant::now() + DEADLINE;
+    while !matches!(Peer::open(rest.pid()), Err(PinError::NoImage { .. })) {
+        assert!(Instant::now() < deadline, "its first thread ends and the process does not");
+    }
     rest.connect(&listener);
     let mut whole = Puppet::start();
     whole.connect(&listener);
     let (_stream, peer) = timeout(DEADLINE, listener.accept()).await.expect("the whole one is served");
     assert_eq!(peer.pid(), whole.pid());
-    assert!(matches!(Peer::open(rest.pid()), Err(PinError::NoImage { .. })));
+    assert_eq!(listener.counts().refused(), 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 use std::{
     env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{BufRead, BufReader, Write},
     os::{
         fd::AsFd,
@@ -76,8 +77,10 @@ impl Puppet {
 
     fn listen(&mut self) -> String {
         let mut line = String::new();
-        let mut ask = [PollFd::new(self.answers.get_ref().as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut ask, PollTimeout::from(20_000u16)), Ok(1), "the puppet answers in time");
+        if self.answers.buffer().is_empty() {
+            let mut ask = [PollFd::new(self.answers.get_ref().as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut ask, PollTimeout::from(20_000u16)), Ok(1), "the puppet answers in time");
+        }
         self.answers.read_line(&mut line).expect("the puppet answers");
         line.trim_end().to_owned()
     }
@@ -94,14 +97,20 @@ impl Drop for Puppet {
 pub(crate) fn puppet() -> &'static Path {
     static PUPPET: OnceLock<PathBuf> = OnceLock::new();
     PUPPET.get_or_init(|| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/harness/puppet.c");
+        let source = include_str!("puppet.c");
+        let mut hasher = DefaultHasher::new();
+        source.hash(&mut hasher);
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let fresh = directory.join(format!("puppet.{}", std::process::id()));
-        let done = Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&fresh).arg(source).status();
-        assert!(done.expect("a C compiler named cc is installed").success(), "{source} compiles");
-        // Another run may be using it, so it is replaced whole.
-        let puppet = directory.join("puppet");
-        fs::rename(fresh, &puppet).expect("the puppet can be put in place");
+        let puppet = directory.join(format!("puppet-{:x}", hasher.finish()));
+        if !puppet.exists() {
+            let fresh = tempfile::tempdir_in(directory).expect("a directory");
+            let (file, program) = (fresh.path().join("puppet.c"), fresh.path().join("puppet"));
+            fs::write(&file, source).expect("written");
+            let done = Command::new("cc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(&file).status();
+            assert!(done.expect("a C compiler named cc is installed").success(), "the puppet compiles");
+            // Whole or not at all: other runs look for it too.
+            fs::rename(program, &puppet).expect("the puppet can be put in place");
+        }
         puppet
     })
 }
@@ -121,14 +130,21 @@ pub(crate) fn open_directory() -> TempDir {
 
 /// A copy of the puppet: the same program as another file.
 pub(crate) fn copy_of_puppet(to: &Path) -> PathBuf {
-    fs::copy(puppet(), to).expect("a copy");
+    copy(puppet(), to)
+}
+
+/// Not by this process: whatever another test starts meanwhile would inherit the open file for a moment,
+/// and a file that is open for writing cannot be executed.
+fn copy(from: &Path, to: &Path) -> PathBuf {
+    assert!(Command::new("cp").arg(from).arg(to).status().expect("cp starts").success());
     to.to_owned()
 }
 
 /// Whether a test that needs root can run. If not it is listed by name, and in CI it fails.
 #[track_caller]
 pub(crate) fn as_root(test: &str) -> bool {
-    if nix::unistd::geteuid().is_root() {
+    // Inside, it is root who has started this, whoever this is.
+    if nix::unistd::geteuid().is_root() || env::var_os(INSIDE).is_some() {
         return true;
     }
     assert!(env::var("CI").is_err(), "{test} needs root, and with CI set nothing may be left out");
@@ -141,23 +157,61 @@ pub(crate) fn as_root(test: &str) -> bool {
 /// whether this is that other process.
 pub(crate) fn inside(test: &str, below: &[&str]) -> bool {
     if env::var_os(INSIDE).is_some_and(|name| name == test) {
+        let _ = writeln!(std::io::stdout(), "inside {test}");
         return true;
     }
     let [program, arguments @ ..] = below else { panic!("a command") };
+    // Where every user may execute it, which the directory of a build need not be.
+    let directory = open_directory();
+    let myself = copy(&env::current_exe().expect("this file"), &directory.path().join("test"));
     let done = Command::new(program)
         .args(arguments)
-        .arg(env::current_exe().expect("this file"))
+        .arg(myself)
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
         .output()
         .expect("the command starts");
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(
-        done.status.success() && said.contains("1 passed"),
+        done.status.success() && said.contains(&format!("inside {test}")),
         "{test} inside {program}: {said}{}",
         String::from_utf8_lossy(&done.stderr)
     );
     false
+}
+
+/// From now on, in this thread and what it starts, `call` fails with `error`; or only when its argument of
+/// this index has this value.
+pub(crate) fn forbid(call: libc::c_long, only: Option<(u32, u32)>, error: i32) {
+    let step = |code: u32, jump_true: u8, jump_false: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: jump_true,
+        jf: jump_false,
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let ret = libc::BPF_RET | libc::BPF_K;
+    // struct seccomp_data: nr at 0, args at 16, each of 8 bytes with the low half first on this machine.
+    const { assert!(cfg!(target_endian = "little")) };
+    let (index, value) = only.unwrap_or_default();
+    let any_value = if only.is_none() { 2 } else { 0 };
+    let mut steps = [
+        step(load, 0, 0, 0),
+        step(equals, any_value, 3, call as u32),
+        step(load, 0, 0, 16 + 8 * index),
+        step(equals, 0, 1, value),
+        step(ret, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+        step(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: both calls only read what is passed: numbers, and a program that lives until they return.
+    #[expect(unsafe_code, reason = "no safe wrapper of seccomp filters is at hand")]
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    assert!(done, "{}", std::io::Error::last_os_error());
 }
 
 const INSIDE: &str = "WRIT_TEST_INSIDE";

@@ -72,6 +72,7 @@ static void *obey(void *unused) {
             printf("ok\n");
             fflush(stdout);
             execv(argument, arguments);
+            answer(0);
         } else if (!strcmp(line, "exit")) {
             exit(0);
         } else {

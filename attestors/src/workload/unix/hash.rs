@@ -239,6 +239,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_written_just_now_is_hashed_each_time() {
+        let (file, _, opened) = settled_file(b"abc");
+        // Over and over, until one round was quick enough to say something.
+        loop {
+            let hashes = Hashes::default();
+            opened.store(0, Relaxed);
+            fs::write(file.path(), b"abc").expect("written");
+            let state = State::from(&file.as_file().metadata().expect("metadata"));
+            hashes.of(state, 0, counted(file.path(), &opened)).await.expect("a hash");
+            hashes.of(state, 0, counted(file.path(), &opened)).await.expect("a hash");
+            if !state.is_settled(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")) {
+                break assert_eq!(opened.load(Relaxed), 2);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_while_it_is_hashed_has_no_hash() {
+        let hashes = Hashes::default();
+        let (file, _, opened) = settled_file(b"");
+        file.as_file().set_len(64 << 20).expect("sparse");
+        let state = State::from(&file.as_file().metadata().expect("metadata"));
+        let hashing = hashes.of(state, 0, counted(file.path(), &opened));
+        let touching = async {
+            while opened.load(Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            // Before or while it is read, and either is noticed.
+            file.as_file().set_modified(SystemTime::now()).expect("touched");
+        };
+        let (hash, ()) = tokio::join!(hashing, touching);
+        assert!(matches!(hash, Err(HashError::Changed)), "{hash:?}");
+    }
+
+    #[tokio::test]
     async fn a_huge_file_is_refused_without_being_opened() {
         let hashes = Hashes::default();
         let (file, state, opened) = settled_file(b"");
