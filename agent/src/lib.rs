@@ -24,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod upstream;
+mod view_file;
 
 pub use config::Config;
 pub use run::{Error, Serving, run};

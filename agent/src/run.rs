@@ -31,6 +31,7 @@ use crate::{
     spine::Kept,
     state::{State, StateError},
     upstream::{Terms, Upstream},
+    view_file::ViewFile,
 };
 
 /// An agent that serves, for those who started it.
@@ -92,7 +93,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let state = Arc::new(State::open(&config.state_dir)?);
     let keys = Keys::under(&config.private_dir)?;
     let upstream = Arc::new(Upstream::open(terms(&config)?, state.clone())?);
-    let kept = kept(&state, &keys, &upstream)?;
+    let view = ViewFile::under(&config.state_dir);
+    let kept = kept(&view, &keys, &upstream)?;
 
     let (identities, asked) = Identities::new();
     let identities = Arc::new(identities);
@@ -122,7 +124,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let ready = Box::new(move |spiffe_id| {
         ready.announce(Serving { spiffe_id, workload_socket, agent_socket, health: health_address });
     });
-    let shell = Shell::new(upstream, identities, keys, state, report, health, news, ready);
+    let shell = Shell::new(upstream, identities, keys, view, report, health, news, ready);
     let PublicDoor { mut closed } = public;
     let ended = tokio::select! {
         never = shell.run(kept, newsfeed, asked) => match never {
@@ -160,11 +162,11 @@ fn terms(config: &Config) -> Result<Terms, Error> {
 }
 
 /// What a former process left: believed only as far as the bundle that is trusted vouches for it.
-fn kept(state: &State, keys: &Keys, upstream: &Upstream) -> Result<Kept, StateError> {
+fn kept(view: &ViewFile, keys: &Keys, upstream: &Upstream) -> Result<Kept, DiskError> {
     let bundles = upstream.bundles();
     let is_trusting = bundles.iter().next().is_some();
     Ok(Kept {
-        view: state.view()?,
+        view: view.load()?,
         svids: keys.load(&bundles, clock::now()),
         certificate: upstream.certificate().map(|certificate| certificate.validity),
         bundles: is_trusting.then_some(bundles),

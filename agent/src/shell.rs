@@ -1,11 +1,18 @@
 //! Around the spine: what happens becomes its inputs, and what it says is done.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use daemon::Health;
 use parking_lot::Mutex;
 use registry::{
-    LogId, Revision,
+    LogId, Revision, Snapshot,
     objects::{Entry, EntryId},
 };
 use spiffe::SpiffeId;
@@ -24,11 +31,11 @@ use crate::{
     report::Report,
     run::Error,
     spine::{Effect, Input, Kept, Spine},
-    state::State,
     upstream::{
         Trouble, Upstream,
         writ::{News, Teller, follow},
     },
+    view_file::ViewFile,
 };
 
 /// Called once, when callers can be answered.
@@ -40,7 +47,8 @@ pub(crate) struct Shell {
     upstream: Arc<Upstream>,
     identities: Arc<Identities>,
     keys: Arc<Keys>,
-    saver: Arc<Saver>,
+    view: Arc<ViewFile>,
+    saving: Arc<Saving>,
     report: Arc<Report>,
     health: Health,
     news: mpsc::Sender<(u64, News)>,
@@ -53,16 +61,12 @@ pub(crate) struct Shell {
     save_at: Option<Instant>,
 }
 
-/// Writes the view, one write at a time.
-struct Saver {
-    state: Arc<State>,
-    last: Mutex<LastSave>,
-}
-
+/// The view is written aside, one write at a time.
 #[derive(Default)]
-struct LastSave {
-    at: Option<Instant>,
-    took: Duration,
+struct Saving {
+    busy: AtomicBool,
+    /// When the next write may begin.
+    next: Mutex<Option<Instant>>,
 }
 
 impl Shell {
@@ -75,7 +79,7 @@ impl Shell {
         upstream: Arc<Upstream>,
         identities: Arc<Identities>,
         keys: Keys,
-        state: Arc<State>,
+        view: ViewFile,
         report: Arc<Report>,
         health: Health,
         news: mpsc::Sender<(u64, News)>,
@@ -88,7 +92,8 @@ impl Shell {
             upstream,
             identities,
             keys: Arc::new(keys),
-            saver: Arc::new(Saver { state, last: Mutex::default() }),
+            view: Arc::new(view),
+            saving: Arc::default(),
             report,
             health,
             news,
@@ -194,8 +199,16 @@ impl Shell {
             }
             Effect::Wipe(ids) => ids.iter().for_each(|id| self.keys.wipe(id)),
             Effect::VerifyHeld => self.verify_held(),
+            Effect::Append(delta) => {
+                if let Err(error) = self.view.append(&delta) {
+                    tracing::error!(%error, "a change of the view is not on disk");
+                }
+            }
             Effect::Save => {
-                let at = self.saver.next();
+                if self.spine.position().is_none() {
+                    save(&self.view, None); // what a node that was expelled knew is gone at once
+                }
+                let at = self.saving.next.lock().unwrap_or_else(Instant::now);
                 self.save_at.get_or_insert(at);
             }
         }
@@ -262,15 +275,18 @@ impl Shell {
 
     fn save(&mut self) {
         self.save_at = None;
-        let (saver, view) = (self.saver.clone(), self.spine.view());
+        if self.saving.busy.swap(true, Ordering::AcqRel) {
+            self.save_at = Some(Instant::now() + SAVE_INTERVAL);
+            return;
+        }
+        self.view.begin();
+        let (saving, view, snapshot) = (self.saving.clone(), self.view.clone(), self.spine.view());
         spawn_blocking(move || {
-            let mut last = saver.last.lock();
             let begun = Instant::now();
-            if let Err(error) = saver.state.save_view(view.as_ref()) {
-                // What is served does not depend on it; a later start asks the server for more.
-                tracing::error!(%error, "cannot keep the view");
-            }
-            *last = LastSave { at: Some(Instant::now()), took: begun.elapsed() };
+            save(&view, snapshot.as_ref());
+            // Not all the time, and the more rarely the longer it takes.
+            *saving.next.lock() = Some(Instant::now() + SAVE_INTERVAL.max(begun.elapsed() * 20));
+            saving.busy.store(false, Ordering::Release);
         });
     }
 
@@ -298,22 +314,22 @@ impl Drop for Shell {
         if let Some(task) = self.connection.1.take() {
             task.abort();
         }
-        // What changed since the last write is written now, unless a write is on its way.
-        if self.save_at.is_some()
-            && let Some(_turn) = self.saver.last.try_lock()
-            && let Err(error) = self.saver.state.save_view(self.spine.view().as_ref())
-        {
-            tracing::error!(%error, "cannot keep the view");
+        // What changed since the last write is in the journal, and written as a whole now if nobody else does.
+        if self.save_at.is_some() && !self.saving.busy.load(Ordering::Acquire) {
+            self.view.begin();
+            save(&self.view, self.spine.view().as_ref());
         }
     }
 }
 
-impl Saver {
-    /// When to write next: not all the time, and the more rarely the longer it takes.
-    fn next(&self) -> Instant {
-        let now = Instant::now();
-        let Some(last) = self.last.try_lock() else { return now + SAVE_INTERVAL };
-        last.at.map_or(now, |at| now.max(at + SAVE_INTERVAL.max(last.took * 20)))
+fn save(view: &ViewFile, snapshot: Option<&Snapshot>) {
+    let saved = match snapshot {
+        Some(snapshot) => view.save(snapshot),
+        None => view.clear(),
+    };
+    if let Err(error) = saved {
+        // What is served does not depend on it; a later start asks the server for more.
+        tracing::error!(%error, "cannot keep the view");
     }
 }
 

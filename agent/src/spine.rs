@@ -17,6 +17,7 @@ use crate::{
     jitter::Seed,
     replica::{Followed, Put, Replica},
     rotation::{Rotation, Validity, renewal},
+    view_file::KeptView,
 };
 
 /// Something that happened.
@@ -56,7 +57,7 @@ pub(crate) enum Input {
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// The view.
-    pub(crate) view: Option<Snapshot>,
+    pub(crate) view: KeptView,
     /// The bundles.
     pub(crate) bundles: Option<Arc<Bundles>>,
     /// SVIDs with their keys.
@@ -82,7 +83,9 @@ pub(crate) enum Effect {
     Wipe(Vec<EntryId>),
     /// Find out which SVIDs still verify.
     VerifyHeld,
-    /// Keep the view on disk.
+    /// Note on disk that the view goes on like this.
+    Append(Delta),
+    /// Keep the whole view on disk, soon.
     Save,
 }
 
@@ -121,6 +124,7 @@ struct Work {
     publication: Publication,
     keep: Vec<(EntryId, Held)>,
     wipe: Vec<EntryId>,
+    append: Option<Delta>,
     save: bool,
     verify_held: bool,
     connect: Option<From>,
@@ -207,8 +211,11 @@ impl Spine {
                 let followed = self.replica.clear();
                 self.follow(now, followed, work);
             }
-            Input::Delta(delta) => match self.replica.apply(delta) {
-                Ok(followed) => self.follow(now, followed, work),
+            Input::Delta(delta) => match self.replica.apply(delta.clone()) {
+                Ok(followed) => {
+                    work.append = followed.changed.then_some(delta);
+                    self.follow(now, followed, work);
+                }
                 // What came does not continue what is known. Nothing was applied; the whole is asked for.
                 Err(_) => work.connect = Some(From::Snapshot),
             },
@@ -272,9 +279,14 @@ impl Spine {
 
     fn start(&mut self, now: Timestamp, kept: Kept, work: &mut Work) {
         work.publication.bundles = kept.bundles;
-        if let Some(view) = kept.view {
+        if let Some(view) = kept.view.snapshot {
             let followed = self.replica.replace(view);
             self.follow(now, followed, work);
+            for delta in kept.view.deltas {
+                // One that does not fit was noted before a snapshot that came later and was not kept.
+                let Ok(followed) = self.replica.apply(delta) else { break };
+                self.follow(now, followed, work);
+            }
             work.publication.view_is_known = true;
             work.save = false;
         }
@@ -337,7 +349,6 @@ impl Spine {
     fn end_what_ends(&mut self, now: Timestamp, work: &mut Work) {
         for id in self.endings.take_until(now) {
             self.rotation.forget(&id);
-            work.publication.put.retain(|entry| entry.id != id);
             work.gone(id);
         }
         for id in self.rotation.take_ended(now) {
@@ -350,6 +361,8 @@ impl Spine {
 
     fn effects(&mut self, now: Timestamp, work: Work) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // What takes away must be durable before anybody can rely on it.
+        effects.extend(work.append.map(Effect::Append));
         if !work.keep.is_empty() {
             effects.push(Effect::Keep(work.keep));
         }
@@ -395,6 +408,8 @@ impl Spine {
 
 impl Work {
     fn gone(&mut self, id: EntryId) {
+        // It may have come in this very step.
+        self.publication.put.retain(|entry| entry.id != id);
         self.wipe.push(id.clone());
         self.publication.gone.push(id);
     }
@@ -459,6 +474,7 @@ mod tests {
                 ),
                 Effect::Wipe(ids) => format!("wipe {}", names(&mut ids.iter())),
                 Effect::VerifyHeld => "verify held".to_owned(),
+                Effect::Append(delta) => format!("append {}", delta.to.0),
                 Effect::Save => "save".to_owned(),
             })
             .collect()
@@ -480,18 +496,18 @@ mod tests {
     fn an_entry_change_is_published_and_a_missing_key_is_made() {
         let mut spine = serving();
         let effects = spine.step(at(1), delta(1, &[entry("e2", "/b", &["unix:uid:2"])], &[]));
-        assert_eq!(words(&effects), ["publish +e2 - svids  without ", "save", "issue e2"]);
+        assert_eq!(words(&effects), ["append 2", "publish +e2 - svids  without ", "save", "issue e2"]);
         let effects = spine.step(at(2), delta(2, &[], &["e1"]));
-        assert_eq!(words(&effects), ["publish + -e1 svids  without ", "wipe e1", "save"]);
+        assert_eq!(words(&effects), ["append 3", "publish + -e1 svids  without ", "wipe e1", "save"]);
     }
 
     #[test]
     fn other_selectors_need_no_other_svid_and_another_name_does() {
         let mut spine = serving();
         let effects = spine.step(at(1), delta(1, &[entry("e1", "/a", &["unix:uid:9"])], &[]));
-        assert_eq!(words(&effects), ["publish +e1 - svids  without ", "save"]);
+        assert_eq!(words(&effects), ["append 2", "publish +e1 - svids  without ", "save"]);
         let effects = spine.step(at(1), delta(2, &[entry("e1", "/z", &["unix:uid:9"])], &[]));
-        assert_eq!(words(&effects), ["publish +e1 - svids  without ", "save", "issue e1"]);
+        assert_eq!(words(&effects), ["append 3", "publish +e1 - svids  without ", "save", "issue e1"]);
         // An SVID that was ordered for the old name arrives now, and then the right one.
         assert_eq!(words(&spine.step(at(1), Input::Issued(vec![(id("e1"), held("/a", 0, 3600))]))), [""; 0]);
         let effects = spine.step(at(1), Input::Issued(vec![(id("e1"), held("/z", 1, 3601))]));
@@ -545,14 +561,16 @@ mod tests {
     #[test]
     fn what_was_kept_is_served_before_the_server_is_found() {
         let mut spine = Spine::new(Seed(1));
-        let Input::Snapshot(view) = snapshot(5, &[entry("e1", "/a", &["unix:uid:1"])]) else { return };
+        let entries = [entry("e1", "/a", &["unix:uid:1"]), entry("e9", "/gone", &["unix:uid:1"])];
+        let Input::Snapshot(view) = snapshot(5, &entries) else { return };
+        let Input::Delta(went) = delta(5, &[], &["e9"]) else { return };
         let kept = Kept {
-            view: Some(view),
+            view: KeptView { snapshot: Some(view), deltas: vec![went] },
             svids: vec![(id("e1"), held("/a", 0, 3600)), (id("e9"), held("/gone", 0, 3600))],
             ..Kept::default()
         };
         let effects = spine.step(at(100), Input::Start(kept));
-        assert_eq!(words(&effects), ["publish +e1 - svids e1 without ", "wipe e9", "connect from 5"]);
+        assert_eq!(words(&effects), ["publish +e1 -e9 svids e1 without ", "wipe e9,e9", "connect from 6"]);
         assert_eq!(words(&spine.step(at(101), Input::Connected)), [""; 0], "nothing needs to be made");
     }
 
@@ -598,7 +616,7 @@ mod tests {
         let mut lazy = Arc::unwrap_or_clone(entry("e2", "/b", &["unix:uid:2"]));
         lazy.disable_x509_svid_prefetch = true;
         let effects = spine.step(at(1), delta(1, &[Arc::new(lazy)], &[]));
-        assert_eq!(words(&effects), ["publish +e2 - svids  without ", "save"]);
+        assert_eq!(words(&effects), ["append 2", "publish +e2 - svids  without ", "save"]);
         assert_eq!(words(&spine.step(at(1), Input::Asked(id("e2")))), ["issue e2"]);
     }
 }

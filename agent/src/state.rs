@@ -1,5 +1,5 @@
-//! What the agent keeps on disk: its key, its certificate, whom it trusts, and its view. Nothing else:
-//! workload keys are never here.
+//! What the agent keeps on disk: its key, its certificate, and whom it trusts (its view is in
+//! `view_file.rs`). Workload keys are never here.
 
 use std::{
     io,
@@ -8,10 +8,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use daemon::{DirLock, DiskError, disk, lock_dir, private_dir, read_private, write_private};
-use registry::{Key, LogId, Object, Revision, Snapshot, Stored};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::value::RawValue;
 use spiffe::{Pin, PrivateKey, SignedBundle, SpiffeId, TrustDomain, x509::Certificate, x509::svid};
 use zeroize::Zeroizing;
 
@@ -119,25 +117,6 @@ impl State {
             serde_json::to_vec_pretty(&kept).map_err(|error| unwritable(&self.dir.join(TRUST), error))?;
         write_private(&self.dir.join(TRUST), &json)
     }
-
-    /// The view, as far as it had been followed. One that cannot be read is asked for again.
-    pub(crate) fn view(&self) -> Result<Option<Snapshot>, StateError> {
-        let path = self.dir.join(VIEW);
-        let Some(bytes) = read_private(&path, MOST_BYTES)? else { return Ok(None) };
-        let read = serde_json::from_slice::<KeptView>(&bytes).map_err(|error| error.to_string());
-        let view = read.and_then(KeptView::into_snapshot);
-        Ok(view
-            .map_err(|error| tracing::warn!(path = %path.display(), error, "ignored what cannot be read"))
-            .ok())
-    }
-
-    /// Keeps the view, or that there is none.
-    pub(crate) fn save_view(&self, view: Option<&Snapshot>) -> Result<(), DiskError> {
-        let path = self.dir.join(VIEW);
-        let Some(view) = view else { return disk::remove(&path) };
-        let json = KeptView::of(view).and_then(|view| serde_json::to_vec(&view));
-        write_private(&path, &json.map_err(|error| unwritable(&path, error))?)
-    }
 }
 
 /// Whether an agent that starts in this directory has a certificate that lasts a while, so that it
@@ -196,44 +175,6 @@ struct KeptTrust {
     signature: Base64,
 }
 
-/// A view on disk.
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct KeptView {
-    log: LogId,
-    revision: Revision,
-    objects: Vec<KeptObject>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct KeptObject {
-    key: Key,
-    version: u64,
-    body: Box<RawValue>,
-}
-
-impl KeptView {
-    fn of(view: &Snapshot) -> Result<Self, serde_json::Error> {
-        let kept = |stored: &Stored| {
-            let body = String::from_utf8(stored.object.to_json()).map_err(serde::de::Error::custom)?;
-            let body = RawValue::from_string(body)?;
-            Ok(KeptObject { key: stored.object.key(), version: stored.version, body })
-        };
-        let objects = view.objects.iter().map(kept).collect::<Result<_, serde_json::Error>>()?;
-        Ok(Self { log: view.log.clone(), revision: view.at, objects })
-    }
-
-    fn into_snapshot(self) -> Result<Snapshot, String> {
-        let stored = |kept: KeptObject| {
-            let object = Object::from_json(&kept.key, kept.body.get().as_bytes());
-            Ok(Stored { version: kept.version, object: object.map_err(|error| error.to_string())? })
-        };
-        let objects = self.objects.into_iter().map(stored).collect::<Result<_, String>>()?;
-        Ok(Snapshot { log: self.log, at: self.revision, objects })
-    }
-}
-
 /// Bytes that are base64 in JSON.
 pub(crate) struct Base64(pub(crate) Vec<u8>);
 
@@ -275,18 +216,16 @@ fn unwritable(path: &Path, error: serde_json::Error) -> DiskError {
 const KEY: &str = "agent.key";
 const CERTIFICATE: &str = "agent.pem";
 const TRUST: &str = "bundle.json";
-const VIEW: &str = "view.json";
 const MOST_KEY_BYTES: u64 = 256 * 1024;
-const MOST_BYTES: u64 = 1024 * 1024 * 1024;
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// A certificate that ends sooner is not worth starting with.
 const WORTH_USING: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::Arc};
+    use std::fs;
 
     use super::*;
-    use crate::testing::entry;
 
     #[test]
     fn a_key_is_made_once_and_then_kept() {
@@ -306,43 +245,6 @@ mod tests {
         let path = dir.path().join("agent");
         let _first = State::open(&path).unwrap();
         assert!(State::open(&path).is_err());
-    }
-
-    #[test]
-    fn a_view_survives_its_file_and_a_torn_file_is_no_view() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = State::open(&dir.path().join("agent")).unwrap();
-        assert!(state.view().unwrap().is_none());
-        let objects = (0..3)
-            .map(|n| Stored {
-                version: n,
-                object: Object::Entry(entry(&format!("e{n}"), "/a", &["unix:uid:1"])),
-            })
-            .collect();
-        let view = Snapshot { log: LogId("a".into()), at: Revision(7), objects };
-        state.save_view(Some(&view)).unwrap();
-        assert_eq!(state.view().unwrap(), Some(view));
-        let path = state.dir.join(VIEW);
-        let whole = fs::read(&path).unwrap();
-        for end in [0, 1, whole.len() / 2, whole.len() - 1] {
-            write_private(&path, &whole[..end]).unwrap();
-            assert!(state.view().unwrap().is_none(), "cut at {end}");
-        }
-        state.save_view(None).unwrap();
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn an_object_that_is_not_what_its_key_says_spoils_the_view() {
-        let object = Object::Entry(Arc::clone(&entry("e1", "/a", &["unix:uid:1"])));
-        let view = Snapshot {
-            log: LogId("a".into()),
-            at: Revision(1),
-            objects: vec![Stored { version: 1, object }],
-        };
-        let mut kept = KeptView::of(&view).unwrap();
-        kept.objects[0].key = "entry/e2".parse().unwrap();
-        assert!(kept.into_snapshot().is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     refused::Refused,
     session::{Queue, Session},
     socket::{Cap, Line, Place, Service},
+    wire,
 };
 
 /// Everything that is served on the workload socket.
@@ -80,11 +81,11 @@ impl<S: Source> WorkloadApi<S> {
         let call = Call { api: self, session, timeout: headers::timeout(headers) };
         match method {
             "FetchX509SVID" => {
-                grpc::read_message(body).await?;
+                read_empty_request(body).await?;
                 Ok(grpc::messages(fetch_x509_svid(call).await?))
             }
             "FetchX509Bundles" => {
-                grpc::read_message(body).await?;
+                read_empty_request(body).await?;
                 Ok(grpc::messages(fetch_x509_bundles(call).await?))
             }
             _ => Err(Refusal::NoSuchMethod.into()),
@@ -136,6 +137,11 @@ impl<S: Source> Service for WorkloadApi<S> {
         };
         answer.unwrap_or_else(Status::into_http)
     }
+}
+
+async fn read_empty_request(body: Incoming) -> Result<(), Status> {
+    let message = grpc::read_message(body).await?;
+    if wire::is_empty_request(&message) { Ok(()) } else { Err(Refusal::Unreadable.into()) }
 }
 
 /// Everything else on HTTP/2 is not for us.

@@ -3,7 +3,7 @@
 use bytes::{BufMut as _, Bytes};
 use prost::Message;
 use proto::{
-    workload::{X509BundlesResponse, X509svid, X509svidResponse},
+    workload::{X509BundlesResponse, X509svid, X509svidRequest, X509svidResponse},
     writ::explain::v1::{ExplainRequest, ExplainResponse},
 };
 use rustls_pki_types::CertificateDer;
@@ -48,6 +48,11 @@ pub(crate) fn x509_bundles_response(svids: &Svids) -> Bytes {
 /// The answer to Explain, framed.
 pub(crate) fn explain_response(json: Vec<u8>) -> Bytes {
     framed(&ExplainResponse { json: json.into() })
+}
+
+/// Whether this is the message of FetchX509SVID or FetchX509Bundles, which have no fields.
+pub(crate) fn is_empty_request(message: &[u8]) -> bool {
+    X509svidRequest::decode(message).is_ok()
 }
 
 /// The process that an Explain asks about; 0 is the caller itself.

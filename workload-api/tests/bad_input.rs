@@ -115,6 +115,9 @@ async fn a_message_beyond_64_kib_is_refused_unread() {
     assert_eq!(raw_status(&api.path, &[], message).await, Some(Code::ResourceExhausted as i32));
     // One that says it is short and goes on and on is judged by what it says.
     assert_eq!(raw_status(&api.path, &[], vec![0; 1_000_000]).await, Some(Code::PermissionDenied as i32));
+    // One that is no protobuf.
+    let nonsense = raw_status(&api.path, &[], vec![0, 0, 0, 0, 2, 0xff, 0xff]).await;
+    assert_eq!(nonsense, Some(Code::InvalidArgument as i32));
     // One that ends in the middle.
     assert_eq!(raw_status(&api.path, &[], vec![0, 0, 0, 0, 9, 1]).await, Some(Code::Internal as i32));
     assert_eq!(raw_status(&api.path, &[], vec![]).await, Some(Code::Internal as i32));
