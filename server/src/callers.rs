@@ -64,7 +64,6 @@ pub(crate) const TABLE: &[(&str, May)] = &[
     ("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", May::Node),
     ("/grpc.health.v1.Health/Check", May::Local),
     ("/grpc.health.v1.Health/Watch", May::Local),
-    ("/grpc.health.v1.Health/List", May::Local),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", May::Local),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", May::Local),
 ];

@@ -33,7 +33,7 @@ use spiffe::{
     tls::{Expected, SvidVerifier, server_config},
 };
 pub use state::StateError;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 pub use turns::TurnError;
 pub use writer::WriterEnd;
 
@@ -126,7 +126,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let State { lock, log, registry, pin_key, keys } =
         state.map_err(|error| Error::Serve(error.to_string()))??;
     let health = Health::new();
-    let (ledger, log_ended) =
+    let (ledger, mut log_ended) =
         Ledger::start(registry, Box::new(log), health.clone()).map_err(Error::Thread)?;
 
     let ca = Arc::new(Ca::open(config.ca_keys, &keys)?);
@@ -166,8 +166,9 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         refused_joins: health.metrics().counter("writ_server_refused_joins_total", refused, &[]),
     });
     let turning = tokio::spawn(turns.run(shutdown.clone()));
-    let mut network = tokio::spawn(glue::serve::network(server.clone(), listener, tls, shutdown.clone()));
-    let mut private = tokio::spawn(glue::serve::private(server, private, shutdown.clone()));
+    let mut doors = JoinSet::new();
+    doors.spawn(glue::serve::network(server.clone(), listener, tls, shutdown.clone()));
+    doors.spawn(glue::serve::private(server, private, shutdown.clone()));
     let trust_domain = config.trust_domain.clone();
     tracing::info!(%trust_domain, address = %listening, pin = %trust.pin(), "the server serves");
     ready.announce(Serving {
@@ -179,14 +180,20 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     });
 
     let ended = tokio::select! {
-        biased; // the doors close by themselves when the end is requested
         () = shutdown.requested() => Ok(()),
-        why = log_ended => Err(Error::Log(why.unwrap_or(WriterEnd::Stopped))),
-        door = &mut network => Err(Error::Serve(format!("the network door closed: {door:?}"))),
-        door = &mut private => Err(Error::Serve(format!("the private door closed: {door:?}"))),
+        why = &mut log_ended => Err(Error::Log(why.unwrap_or(WriterEnd::Stopped))),
+        // The doors close by themselves when the end is requested, perhaps before it is noticed here.
+        Some(door) = doors.join_next() => match shutdown.is_requested() {
+            true => Ok(()),
+            false => Err(Error::Serve(format!("a door closed: {door:?}"))),
+        },
     };
+    drop(trust);
     let drained = async {
-        let _ = (turning.await, network.await, private.await);
+        while doors.join_next().await.is_some() {}
+        let _ = turning.await;
+        // When nobody holds the ledger any more, the writer closes the log.
+        let _ = log_ended.await;
     };
     if ended.is_ok() && tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
         tracing::warn!("some calls did not end in time and were cut");

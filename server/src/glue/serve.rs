@@ -30,17 +30,20 @@ const CALL_WITHIN: Duration = Duration::from_secs(30);
 /// A peer that vanished without a word is noticed within twice this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// A door that cannot be opened or kept open.
+type ServeError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Serves agents and remote administrators until the end is requested.
 pub(crate) async fn network(
     server: Arc<Server>,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     shutdown: Shutdown,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServeError> {
     let connections = ReceiverStream::new(accept::accept(listener, tls, Limits::default()));
     let routes = services(&server).routes();
     let end = async move { shutdown.requested().await };
-    tonic(&server).add_routes(routes).serve_with_incoming_shutdown(connections, end).await
+    Ok(tonic(&server).add_routes(routes).serve_with_incoming_shutdown(connections, end).await?)
 }
 
 /// Serves administrators on this machine until the end is requested.
@@ -48,7 +51,7 @@ pub(crate) async fn private(
     server: Arc<Server>,
     listener: UnixListener,
     shutdown: Shutdown,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), ServeError> {
     let connections = ReceiverStream::new(local::accept(listener));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;

@@ -1,0 +1,12 @@
+//! The server from outside: real sockets, real TLS, a real log on disk.
+
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on fails where it stands")]
+
+mod entries;
+mod following;
+mod joining;
+mod restarting;
+mod rotating;
+mod signing;
+mod strangers;
+mod support;
