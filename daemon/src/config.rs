@@ -33,12 +33,12 @@ pub enum ConfigError {
         size: u64,
     },
     /// The text is not TOML, has a key that nobody knows, lacks one, or has a value of the wrong kind.
-    #[error("{} is not a valid configuration: {}", path.display(), one_line(source))]
+    #[error("{} is not a valid configuration: {}", path.display(), one_line(fault))]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
-        source: Box<toml::de::Error>,
+        /// What the parser says; not a source, as it draws over several lines what is said here in one.
+        fault: Box<toml::de::Error>,
     },
 }
 
@@ -55,7 +55,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// Reads a configuration from text; `path` is what errors call it.
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
     toml::from_str(text)
-        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+        .map_err(|source| ConfigError::Parse { path: path.to_owned(), fault: Box::new(source) })
 }
 
 /// The parser draws the line and points at the place; an error here is one sentence.

@@ -136,7 +136,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::remark(&format!("writ: {}", output::plain(&format!("{error:#}"))));
+            output::remark(&format!("writ: {}", output::plain(&sentence(&error))));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
@@ -175,6 +175,17 @@ fn client(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     runtime.context("cannot start")?.block_on(command)
 }
 
+/// An error with its causes as one sentence; many a one names its cause already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Whoever read our output has seen enough, as `head` does.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
@@ -189,6 +200,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Writ::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let refused = || anyhow::anyhow!("permission denied");
+        assert_eq!(sentence(&refused().context("cannot open x")), "cannot open x: permission denied");
+        assert_eq!(
+            sentence(&refused().context("cannot open x (permission denied)")),
+            "cannot open x (permission denied)"
+        );
     }
 
     #[test]

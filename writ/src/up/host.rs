@@ -41,9 +41,12 @@ pub(crate) struct Host {
 
 impl Host {
     /// Starts the server, lets this machine join it where it has not yet, and starts the agent.
-    pub(crate) async fn start(plan: Plan) -> Result<Self> {
+    pub(crate) async fn start(mut plan: Plan) -> Result<Self> {
         let server = Order { role: Role::Server, config: plan.write_server_config()?, logs: plan.logs };
         let (server_child, serving): (_, ServerServing) = Child::start(&server).await?;
+        // A server that is started again must be where its agents look for it.
+        plan.listen = serving.server_address.parse().context("the server says where it listens")?;
+        plan.write_server_config()?;
         let token = plan.join_token(&serving).await?;
         let config = plan.write_agent_config(&serving, token.as_deref())?;
         let agent = Order { role: Role::Agent, config, logs: plan.logs };
