@@ -10,7 +10,7 @@ use crate::tools::{self, cargo};
 pub(crate) fn kill_test(cycles: u32) -> Result<ExitCode> {
     ensure!(cycles > 0, "nothing would be tested: name at least one cycle with --cycles");
     tools::run(cargo("build").args(["--workspace", "--all-targets"]))?;
-    let story = ["--test", "stories", "--", "--nocapture", "kill_nine"];
+    let story = ["--test", "integration", "--", "--nocapture", "kill_nine"];
     tools::run(cargo("test").arg("--workspace").args(story).env("WRIT_KILL_CYCLES", cycles.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -99,11 +99,11 @@ fn tests(part: &str, missing: &mut Vec<Missing>) -> Result<()> {
         let mut command = cargo("test");
         command.args(["--workspace", "--no-fail-fast"]);
         match part {
-            "unit" => command.args(["--lib", "--bins"]),
+            "unit" => command.args(["--exclude", "writ-integration-tests"]),
             "integration" => {
-                command.args(["--test", "stories", "--", "--skip", "examples", "--skip", "documents"])
+                command.args(["--test", "integration", "--", "--skip", "examples", "--skip", "documents"])
             }
-            _ => command.args(["--test", "stories", "--", "examples", "documents"]),
+            _ => command.args(["--test", "integration", "--", "examples", "documents"]),
         };
         command
     };

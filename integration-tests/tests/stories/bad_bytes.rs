@@ -177,7 +177,7 @@ async fn a_message_that_is_no_protobuf_is_refused_on_every_socket() {
     let writ = Writ::up();
     writ.entry("/well", &[&own_uid()]);
     for (channel, method) in [
-        (channel(&writ.workload_socket()), "/SpiffeWorkloadAPI/FetchX509SVID"),
+        (channel(&writ.workload_socket()), "/writ.explain.v1.Explain/Explain"),
         (channel(&writ.agent_socket()), "/writ.explain.v1.Explain/Explain"),
         (channel(&writ.server_socket()), "/spire.api.server.entry.v1.Entry/BatchCreateEntry"),
         (channel(&writ.server_socket()), "/writ.admin.v1.Admin/Apply"),

@@ -96,8 +96,9 @@ async fn write(number: u64, mut admin: Admin, over: Arc<AtomicBool>) -> Heard {
             Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
         }
         // A hundred stay, so that views and lists stay small in a long run.
-        if heard.created.len() > 100 && round % 2 == 0 {
-            let oldest = heard.created[heard.deleted.len() + heard.open.len()].clone();
+        let gone = heard.deleted.len() + heard.open.len();
+        if heard.created.len() > gone + 100 && round % 2 == 0 {
+            let oldest = heard.created[gone].clone();
             match admin.delete(&oldest).await {
                 Ok(()) => heard.deleted.insert(oldest),
                 Err(_) => heard.open.insert(oldest),
