@@ -92,7 +92,7 @@ impl Peer {
             Ok((now, _)) if now != self.credentials => {
                 Err(Changed::Credentials { pid, was: self.credentials, now })
             }
-            Ok((_, now)) if now != self.image => Err(Changed::Image { pid, was: self.image, now }),
+            Ok((_, now)) if !now.is(&self.image) => Err(Changed::Image { pid, was: self.image, now }),
             Ok(_) => Ok(()),
             Err(source) if says_gone(&source) => Err(Changed::Exited { pid }),
             Err(source) => Err(Changed::Unreadable { pid, source }),

@@ -160,7 +160,7 @@ fn switched(pid: u32, was: &Credentials, now: &Credentials) -> PinError {
 fn pidfd_of(socket: BorrowedFd<'_>) -> Result<PidFd, PinError> {
     PidFd::of_socket(socket).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOPROTOOPT) => PinError::OldKernel,
-        // Linux 6.5 to 6.15 say EINVAL for a process that was reaped; it is not an unknown option.
+        // Some kernels (6.8) say EINVAL for a process that was reaped; an unknown option is another error.
         Some(libc::EINVAL | libc::ESRCH | libc::ENODATA) => PinError::Gone,
         _ => PinError::Io(error),
     })

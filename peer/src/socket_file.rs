@@ -83,7 +83,7 @@ impl SocketFile {
         // The umask has taken from the mode what it would; only widening is left to do, so that at no
         // time it was wider than asked for.
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
-        let file = Image::from(&fs::symlink_metadata(path).map_err(failed("examine"))?);
+        let file = Image::at_name(path).map_err(failed("examine"))?;
         let name = Self { path: path.to_owned(), file };
         listen(&socket, Backlog::MAXCONN).map_err(|error| failed("listen on")(error.into()))?;
         Ok((socket.into(), name))
@@ -96,7 +96,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| Image::from(&found) == self.file) {
+        if Image::at_name(&self.path).is_ok_and(|found| found.is(&self.file)) {
             // If it stays, the next start finds it stale.
             let _ = fs::remove_file(&self.path);
         }

@@ -58,7 +58,7 @@ fn before_linux_6_13_ids_come_from_proc_and_are_the_same() {
     });
 }
 
-/// Up to Linux 6.15 this is how a process that was reaped looks, and not a reason to go by its pid.
+/// On Linux 6.8 a process that was reaped looks like this, and it is no reason to go by its pid.
 #[test]
 fn a_reaped_caller_is_refused_also_where_the_kernel_calls_it_an_invalid_argument() {
     const NAME: &str = "a_reaped_caller_is_refused_also_where_the_kernel_calls_it_an_invalid_argument";

@@ -18,7 +18,7 @@ async fn a_caller_is_held_with_its_image_and_its_ids() {
     caller.connect(&listener);
     let (_stream, peer) = listener.accept().await;
     assert_eq!(peer.pid(), caller.pid());
-    assert_eq!(peer.image(), Image::at_path(puppet()).expect("it exists"));
+    assert!(peer.image().is(&Image::at_path(puppet()).expect("it exists")));
     assert_eq!(peer.exe_link().expect("readable"), puppet());
     let status = peer.status().expect("readable");
     assert_eq!(*peer.credentials(), status.credentials, "the pidfd and /proc agree");
@@ -43,6 +43,28 @@ async fn running_another_program_after_connecting_is_noticed() {
     peer.check().expect("it is that image again, whose facts were proved");
 }
 
+/// Deleting a program frees its inode number, and the next file may get it.
+#[tokio::test]
+async fn another_program_with_a_reused_inode_number_is_another_program() {
+    let (directory, listener) = listen();
+    let first = copy_of_puppet(&directory.path().join("first"));
+    let mut caller = Puppet::run(&mut Command::new(&first));
+    caller.connect(&listener);
+    let (_stream, peer) = listener.accept().await;
+    caller.exec(puppet());
+    std::fs::remove_file(&first).expect("nobody runs it any more");
+    for n in 0..100 {
+        let heir = copy_of_puppet(&directory.path().join(format!("heir{n}")));
+        let image = Image::at_path(&heir).expect("it exists");
+        if (image.device, image.inode) == (peer.image().device, peer.image().inode) {
+            caller.exec(&heir);
+            assert!(matches!(peer.check(), Err(Changed::Image { .. })));
+            return;
+        }
+    }
+    // This file system does not give a number out again, so there is nothing to be had by it.
+}
+
 #[tokio::test]
 async fn running_another_program_before_being_accepted_makes_it_that_program() {
     let (directory, listener) = listen();
@@ -51,7 +73,7 @@ async fn running_another_program_before_being_accepted_makes_it_that_program() {
     caller.connect(&listener);
     caller.exec(&other);
     let (_stream, peer) = listener.accept().await;
-    assert_eq!(peer.image(), Image::at_path(&other).expect("it exists"));
+    assert!(peer.image().is(&Image::at_path(&other).expect("it exists")));
 }
 
 #[tokio::test]
@@ -122,7 +144,7 @@ async fn a_process_without_its_first_thread_has_no_image_and_is_refused() {
 async fn an_administrator_can_name_a_process_by_its_pid() {
     let process = Puppet::start();
     let peer = Peer::open(process.pid()).expect("held");
-    assert_eq!(peer.image(), Image::at_path(puppet()).expect("it exists"));
+    assert!(peer.image().is(&Image::at_path(puppet()).expect("it exists")));
     peer.check().expect("nothing changed");
     for nobody in [0, u32::MAX, 4_194_305] {
         assert!(matches!(Peer::open(nobody), Err(PinError::Gone)), "{nobody}");

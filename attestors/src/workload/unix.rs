@@ -18,7 +18,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use peer::{Peer, Status};
 
-use self::{executable::Executables, names::Names};
+use self::{
+    executable::{Asked, Executables},
+    names::Names,
+};
 use crate::{Evidence, Strength, Wanted, WorkloadAttestor};
 
 /// The attestor; one for the whole agent, since it remembers names, hashes and processes.
@@ -85,8 +88,9 @@ impl WorkloadAttestor for Unix {
         let mut evidence = Evidence::default();
         self.add_user_and_group(peer, wanted, &mut evidence).await;
         let groups = wanted.asks(KIND, "supplementary_gid") || wanted.asks(KIND, "supplementary_group");
-        let (path, sha256) = (wanted.asks(KIND, "path"), wanted.asks(KIND, "sha256"));
-        if !(groups || path || sha256) {
+        let asked = Asked { path: wanted.asks(KIND, "path"), sha256: wanted.asks(KIND, "sha256") };
+        let executable = asked.path || asked.sha256;
+        if !(groups || executable) {
             return evidence;
         }
         // Read now and not at connect time (SO_PEERGROUPS), since a process may have dropped groups.
@@ -95,12 +99,11 @@ impl WorkloadAttestor for Unix {
                 if groups {
                     self.add_other_groups(&status, wanted, &mut evidence).await;
                 }
-                // A tracer can run its own code in there, so the executable says nothing any more.
-                match status.tracer {
-                    0 if path => self.executables.add(peer, sha256, true, &mut evidence).await,
-                    0 if sha256 => self.executables.add(peer, true, false, &mut evidence).await,
-                    0 => {}
-                    tracer => evidence.note(format!("no path and no hash while process {tracer} traces it")),
+                if executable && status.tracer == 0 {
+                    self.executables.add(peer, asked, &mut evidence).await;
+                } else if executable {
+                    // A tracer can run its own code in there, so the file says nothing about what runs.
+                    evidence.note(format!("no path and no hash while process {} traces it", status.tracer));
                 }
             }
             Err(error) => evidence.note_for_now(format!("cannot read its status: {error}")),

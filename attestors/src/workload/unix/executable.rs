@@ -24,6 +24,13 @@ pub(super) struct Executables {
     looking: Turns<u32>,
 }
 
+/// What an entry wants to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) path: bool,
+    pub(super) sha256: bool,
+}
+
 /// What is to be said about the executable of one process.
 struct Look {
     path: Result<Arc<str>, String>,
@@ -42,7 +49,7 @@ impl Default for Executables {
 
 impl Executables {
     /// Adds what was asked for and can be believed. The process is known not to be traced.
-    pub(super) async fn add(&self, peer: &Arc<Peer>, sha256: bool, path: bool, evidence: &mut Evidence) {
+    pub(super) async fn add(&self, peer: &Arc<Peer>, asked: Asked, evidence: &mut Evidence) {
         let look = match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
             Ok(Ok(look)) => look,
             Ok(Err(error)) => {
@@ -50,13 +57,13 @@ impl Executables {
             }
             Err(_) => return evidence.note_for_now("the file system of its executable does not answer"),
         };
-        if path {
+        if asked.path {
             match look.path {
                 Ok(path) => evidence.add("unix", &format!("path:{path}"), FROM_PATH, Strength::Weak),
                 Err(why) => evidence.note(format!("no path: {why}")),
             }
         }
-        if sha256 {
+        if asked.sha256 {
             match look.hashable {
                 Ok(state) => self.add_hash(peer, state, evidence).await,
                 Err(why) => evidence.note(format!("no hash: {why}")),
@@ -102,7 +109,7 @@ fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
     };
     let metadata = file.metadata()?;
     let image = peer.image();
-    if Image::from(&metadata) != image {
+    if !Image::of_file(&file)?.is(&image) {
         return Err(io::Error::other("the process has executed another program"));
     }
     let sight = match seen.sight(peer.process(), image) {
@@ -123,7 +130,9 @@ fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
         seen.remember(peer.process(), sight);
     }
     let hashable = if served_by_a_process(&file)? {
-        Err("its executable lies on a file system that some process serves, which may show each reader another content".to_owned())
+        Err("its executable lies on a file system that some process serves, which may show each reader \
+             another content"
+            .to_owned())
     } else {
         Ok(State::from(&metadata))
     };
@@ -138,7 +147,9 @@ fn first_sight(link: &Path, metadata: &Metadata, image: Image) -> Result<Sight, 
     }
     // A memfd has no name either, and is shown as /memfd:name (deleted).
     if metadata.nlink() == 0 || link.as_os_str().as_bytes().ends_with(b" (deleted)") {
-        return Err("its executable had been deleted or replaced, or never had a name, when it was first seen; restart it".to_owned());
+        return Err("its executable had been deleted or replaced, or never had a name, when it was first \
+                    seen; restart it"
+            .to_owned());
     }
     Ok(Sight { image, path: None })
 }
@@ -150,7 +161,7 @@ fn confirmed_path(link: &Path, image: Image) -> Result<Arc<str>, String> {
         return Err(format!("{} is not an absolute path in UTF-8", link.display()));
     };
     match Image::at_path(link) {
-        Ok(found) if found == image => Ok(text.into()),
+        Ok(found) if found.is(&image) => Ok(text.into()),
         Ok(_) => Err(format!("the agent sees another file at {text} than the one that it runs")),
         Err(error) => Err(format!("the agent does not see {text}: {error}")),
     }

@@ -11,12 +11,18 @@ use parking_lot::Mutex;
 use peer::{Image, Process};
 
 /// What was seen of a process.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Sight {
     /// What it ran. If it runs something else now, this is worth nothing.
     pub(super) image: Image,
     /// The path, if the agent saw the same file there.
     pub(super) path: Option<Arc<str>>,
+}
+
+impl Sight {
+    fn says(&self, other: &Self) -> bool {
+        self.image.is(&other.image) && self.path == other.path
+    }
 }
 
 #[derive(Debug)]
@@ -40,7 +46,7 @@ impl Seen {
 
     /// What was seen of this process while it ran this image.
     pub(super) fn sight(&self, process: Process, image: Image) -> Option<Sight> {
-        self.memory.lock().sights.get(&process).filter(|sight| sight.image == image).cloned()
+        self.memory.lock().sights.get(&process).filter(|sight| sight.image.is(&image)).cloned()
     }
 
     /// Remembers it, if there is room: the living are never forgotten in favour of others, or one user
@@ -48,7 +54,7 @@ impl Seen {
     pub(super) fn remember(&self, process: Process, sight: Sight) {
         let crowd: Vec<Process> = {
             let mut memory = self.memory.lock();
-            if memory.sights.get(&process) == Some(&sight) {
+            if memory.sights.get(&process).is_some_and(|known| known.says(&sight)) {
                 return;
             }
             if memory.sights.len() < self.most || memory.sights.contains_key(&process) {
@@ -102,9 +108,9 @@ mod tests {
             end(child);
             assert!(seen.memory.lock().sights.len() <= 8);
         }
-        assert_eq!(seen.sight(process, sight.image), Some(sight.clone()));
-        let another = Image { device: 1, inode: 1 };
-        assert_eq!(seen.sight(process, another), None, "of another image nothing is known");
+        assert!(seen.sight(process, sight.image).is_some_and(|known| known.says(&sight)));
+        let another = Image::at_path(std::path::Path::new("/")).expect("it exists");
+        assert!(seen.sight(process, another).is_none(), "of another image nothing is known");
         end(living);
     }
 

@@ -1,5 +1,5 @@
 //! What attesting a process costs, with an executable of 169 MB:
-//! `cargo run --release -p writ-attestors --example cost`.
+//! `cargo run --release -p writ-attestors --example cost_of_attesting`.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What holding a caller costs: `cargo run --release -p writ-peer --example cost`.
+//! What holding a caller costs: `cargo run --release -p writ-peer --example cost_of_holding`.
 
 use std::{
     os::unix::net::{UnixListener, UnixStream},
