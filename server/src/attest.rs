@@ -37,7 +37,7 @@ pub(crate) async fn join(
 ) -> Result<Granted, Status> {
     let (node, secret) = known_token(server, token).ok_or_else(|| {
         // Strangers who guess are counted, not recorded: the log must not grow by their doing.
-        server.refused_joins.increment();
+        server.figures.refused_joins.increment();
         not_valid()
     })?;
     let place = server.joining.acquire().await.map_err(|_| stopping())?;
@@ -55,6 +55,7 @@ pub(crate) async fn join(
     let attested = server.ledger.submit(attest, caller.author()).await.map_err(unavailable)?;
     drop(place);
     let attested = attested.map_err(|refusal| server_api::wire::status::call(&refusal))?;
+    server.figures.joined.increment();
     tracing::info!(node = %attested.id, "a node joined");
     Ok(Granted { id: attested.id, issued })
 }

@@ -65,6 +65,11 @@ impl Ledger {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// How many commands wait for the log.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Whom commits wake.
     pub(crate) fn wakes(&self) -> &Wakes {
         &self.wakes

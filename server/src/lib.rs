@@ -10,6 +10,7 @@ mod ca;
 mod callers;
 mod config;
 mod door;
+mod figures;
 mod glue;
 mod ledger;
 mod local;
@@ -26,7 +27,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use ca::{IssueError, KeyStoreError};
 pub use config::{CaKeys, Config, ConfigProblem};
-use daemon::{Counter, DiskError, Health, Ready, Shutdown, disk, health, now_unix_millis, private_dir};
+use daemon::{DiskError, Health, Ready, Shutdown, disk, health, now_unix_millis, private_dir};
 pub use own::OwnError;
 use spiffe::{
     Pin, Timestamp, TrustDomain,
@@ -37,7 +38,9 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 pub use turns::TurnError;
 pub use writer::WriterEnd;
 
-use crate::{ca::Ca, ledger::Ledger, own::OwnSvid, state::State, trust::Trust, turns::Turns};
+use crate::{
+    ca::Ca, figures::Figures, ledger::Ledger, own::OwnSvid, state::State, trust::Trust, turns::Turns,
+};
 
 /// What everyone needs to reach a server that serves.
 #[derive(Clone, Debug)]
@@ -108,8 +111,7 @@ struct Server {
     signing: Semaphore,
     /// So many nodes join at once; the others wait.
     joining: Semaphore,
-    /// Join tokens that nobody ever made.
-    refused_joins: Counter,
+    figures: Figures,
 }
 
 const JOIN_AT_ONCE: usize = 32;
@@ -151,7 +153,6 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let health_address = serve_health(&config, &health, &shutdown).await?;
 
     let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let refused = "Join tokens that were shown and never made.";
     let server = Arc::new(Server {
         config: config.clone(),
         ledger,
@@ -163,7 +164,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         socket: socket.clone(),
         signing: Semaphore::new(cpus),
         joining: Semaphore::new(JOIN_AT_ONCE),
-        refused_joins: health.metrics().counter("writ_server_refused_joins_total", refused, &[]),
+        figures: Figures::new(health.metrics()),
     });
     let turning = tokio::spawn(turns.run(shutdown.clone()));
     let mut doors = JoinSet::new();

@@ -4,29 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use daemon::Shutdown;
-use registry::{Delta, Follow, Key, LogId, Object, Registry, Revision, Snapshot};
+use registry::{Delta, Follow, Key, LogId, Object, Registry, Revision};
+use server_api::wire::delta::{Change, Followed};
 use spiffe::SignedBundle;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::{Server, callers::NodeCaller, now};
-
-/// One step of a stream.
-#[derive(Clone, Debug)]
-pub(crate) struct Pushed {
-    pub(crate) change: Change,
-    /// The server's clock when it looked.
-    pub(crate) at: spiffe::Timestamp,
-    /// The signed bundle, where the change touched it or the view is replaced.
-    pub(crate) bundle: Option<Arc<SignedBundle>>,
-}
-
-/// What a step does to the view.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Delta(Delta),
-    Snapshot(Snapshot),
-}
+use crate::{Server, callers::NodeCaller, figures::OneMore, now};
 
 /// The agent's clock of how fresh its view is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -40,9 +24,10 @@ pub(crate) fn follow(
     log: LogId,
     from: Revision,
     shutdown: Shutdown,
-) -> mpsc::Receiver<Result<Pushed, Status>> {
+) -> mpsc::Receiver<Result<Followed, Status>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
+        let _one_more = OneMore::of(&server.figures.streams);
         let mut stream = Stream { server, caller, log, at: from };
         let ended = tokio::select! {
             () = sender.closed() => return, // the agent left
@@ -65,32 +50,30 @@ struct Stream {
 }
 
 impl Stream {
-    async fn run(&mut self, sender: &mpsc::Sender<Result<Pushed, Status>>) -> Result<(), Status> {
+    async fn run(&mut self, sender: &mpsc::Sender<Result<Followed, Status>>) -> Result<(), Status> {
         let sleeper = self.server.ledger.wakes().sleeper(&self.caller.id);
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         heartbeat.tick().await; // the first one is at once
+        let mut beats = false;
         loop {
             let registry = self.server.ledger.current();
             // Asked for each step: a ban, an eviction, a renewal or the certificate's end ends the stream.
             self.caller.standing(&registry, now())?;
-            if let Some(pushed) = self.look(&registry)? {
-                sender.send(Ok(pushed)).await.map_err(|_| Status::cancelled("the agent left"))?;
+            let followed = self.look(&registry)?;
+            if let Some(followed) = followed.or_else(|| beats.then(|| self.nothing())) {
+                sender.send(Ok(followed)).await.map_err(|_| Status::cancelled("the agent left"))?;
                 heartbeat.reset();
             }
-            tokio::select! {
-                () = sleeper.sleep() => {}
-                _ = heartbeat.tick() => {
-                    let beat = Pushed { change: Change::Delta(self.nothing()), at: now(), bundle: None };
-                    self.caller.standing(&self.server.ledger.current(), now())?;
-                    sender.send(Ok(beat)).await.map_err(|_| Status::cancelled("the agent left"))?;
-                }
-            }
+            beats = tokio::select! {
+                () = sleeper.sleep() => false,
+                _ = heartbeat.tick() => true,
+            };
         }
     }
 
     /// What is different since the last step.
-    fn look(&mut self, registry: &Registry) -> Result<Option<Pushed>, Status> {
+    fn look(&mut self, registry: &Registry) -> Result<Option<Followed>, Status> {
         let change = match registry.diff(&self.caller.id, &self.log, self.at) {
             Follow::UpToDate => return Ok(None),
             Follow::NoView => return Err(Status::unavailable("the node's view is not here now")),
@@ -117,10 +100,14 @@ impl Stream {
                 Status::unavailable("the trust bundle cannot be signed now")
             })?,
         };
-        Ok(Some(Pushed { change, at: now(), bundle }))
+        let bundle = bundle.map(|signed| SignedBundle::clone(&signed));
+        Ok(Some(Followed { change, at: now(), bundle }))
     }
 
-    fn nothing(&self) -> Delta {
-        Delta { log: self.log.clone(), from: self.at, to: self.at, put: Vec::new(), gone: Vec::new() }
+    /// A heartbeat: nothing is different, and the view is that fresh.
+    fn nothing(&self) -> Followed {
+        let (log, at) = (self.log.clone(), self.at);
+        let delta = Delta { log, from: at, to: at, put: Vec::new(), gone: Vec::new() };
+        Followed { change: Change::Delta(delta), at: now(), bundle: None }
     }
 }

@@ -70,7 +70,12 @@ pub(crate) async fn sign(
     let record = Record { node: caller.id.clone(), authority, drafts };
     let author = Caller::Node(caller.clone()).author();
     let signed = server.ledger.submit(record, author).await;
-    signed.map_err(|_| Status::unavailable("the server cannot record what it signs; try again"))
+    let signed =
+        signed.map_err(|_| Status::unavailable("the server cannot record what it signs; try again"))?;
+    let done = signed.iter().filter(|result| result.is_ok()).count();
+    server.figures.signed.add(done as u64);
+    server.figures.unsigned.add((signed.len() - done) as u64);
+    Ok(signed)
 }
 
 /// A certificate that was signed and nobody has yet.

@@ -189,3 +189,120 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use parking_lot::Mutex;
+    use registry::{
+        Revision, Settings,
+        decide::token::CreateToken,
+        objects::{NodeName, Sha256},
+    };
+    use store::{Loaded, Memory};
+
+    use super::*;
+    use crate::ledger::Ledger;
+
+    /// A disk that counts what it is asked for, waits to be let go, and fails as it is told.
+    #[derive(Clone, Default)]
+    struct Disk {
+        groups: Arc<AtomicUsize>,
+        fails: Arc<Mutex<Option<StoreError>>>,
+        /// While its sender lives, nothing becomes durable.
+        gate: Arc<Mutex<Option<std::sync::mpsc::Receiver<()>>>>,
+    }
+
+    struct Watched(Memory, Disk);
+
+    impl Log for Watched {
+        fn id(&self) -> &registry::LogId {
+            self.0.id()
+        }
+        fn load(&mut self) -> Result<Loaded, StoreError> {
+            self.0.load()
+        }
+        fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError> {
+            self.1.groups.fetch_add(1, Relaxed);
+            if let Some(gate) = self.1.gate.lock().take() {
+                let _ = gate.recv();
+            }
+            match self.1.fails.lock().take() {
+                Some(error) => Err(error),
+                None => self.0.commit(group),
+            }
+        }
+        fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
+            self.0.tail(after)
+        }
+        fn compact(&mut self, upto: Revision) -> Result<(), StoreError> {
+            self.0.compact(upto)
+        }
+        fn backup(&mut self, to: &std::path::Path) -> Result<(), StoreError> {
+            self.0.backup(to)
+        }
+    }
+
+    fn start() -> (Ledger, oneshot::Receiver<WriterEnd>, Disk, Health) {
+        let (id, disk, health) = (registry::LogId("log".to_owned()), Disk::default(), Health::new());
+        let registry = Registry::new(Settings::new("acme.example".parse().unwrap()), id.clone());
+        let log = Box::new(Watched(Memory::new(id), disk.clone()));
+        let (ledger, ended) = Ledger::start(registry, log, health.clone()).unwrap();
+        (ledger, ended, disk, health)
+    }
+
+    fn token(node: &str) -> CreateToken {
+        let node: NodeName = node.parse().unwrap();
+        CreateToken { node, secret_sha256: Sha256::of(b"secret"), ttl: std::time::Duration::from_secs(60) }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn commands_that_wait_become_durable_together_and_in_order() {
+        let (ledger, _ended, disk, _health) = start();
+        let (open, gate) = std::sync::mpsc::channel();
+        *disk.gate.lock() = Some(gate);
+        let ask = |n: usize| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move { ledger.submit(token(&format!("n{n}")), Author::Server).await })
+        };
+        let mut asked = vec![ask(0)];
+        while disk.groups.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        asked.extend((1..100).map(ask));
+        while ledger.waiting() < 99 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ledger.current().revision(), Revision(0), "nobody sees what is not durable");
+        drop(open);
+        for answer in asked {
+            answer.await.unwrap().unwrap().unwrap();
+        }
+        assert_eq!(disk.groups.load(Relaxed), 2, "the first alone, then all that waited");
+        assert_eq!(ledger.current().revision(), Revision(100));
+        assert_eq!(ledger.current().tokens().len(), 100);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn on_a_full_disk_nothing_changes_and_later_it_goes_on() {
+        let (ledger, _ended, disk, health) = start();
+        *disk.fails.lock() = Some(StoreError::Full);
+        let refused = ledger.submit(token("n"), Author::Server).await.unwrap_err();
+        assert!(refused.to_string().contains("no space"), "{refused}");
+        assert!(ledger.current().tokens().len() == 0 && health.reasons().contains_key(PART));
+        ledger.submit(token("n"), Author::Server).await.unwrap().unwrap();
+        assert_eq!(ledger.current().revision(), Revision(1), "no revision was lost");
+        assert!(health.reasons().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn after_a_failure_that_leaves_the_disk_unknown_the_writer_ends() {
+        let (ledger, ended, disk, _health) = start();
+        *disk.fails.lock() = Some(StoreError::Fenced);
+        assert!(ledger.submit(token("n"), Author::Server).await.is_err());
+        assert!(matches!(ended.await.unwrap(), WriterEnd::Log(StoreError::Fenced)));
+        assert!(ledger.submit(token("n"), Author::Server).await.is_err());
+        assert_eq!(ledger.current().tokens().len(), 0);
+    }
+}

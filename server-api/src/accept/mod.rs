@@ -58,11 +58,11 @@ impl Default for Limits {
         Self {
             handshake_within: Duration::from_secs(5),
             preface_within: Duration::from_secs(5),
-            handshakes: 512,
-            handshakes_per_address: 128,
+            handshakes: 4096,
+            handshakes_per_address: 1024,
             strangers: 512,
-            strangers_per_address: 128,
-            stranger_lives: Duration::from_secs(60),
+            strangers_per_address: 256,
+            stranger_lives: Duration::from_secs(30),
             peers: 16_384,
             connections_per_peer: 64,
         }

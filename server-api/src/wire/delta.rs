@@ -1,6 +1,6 @@
 //! Deltas of a node's view, in parts on the wire and whole everywhere else.
 
-use std::mem;
+use std::vec;
 
 use proto::writ::node::v1 as node;
 use registry::{Delta, Key, LogId, Object, Revision, Snapshot, Stored};
@@ -38,74 +38,65 @@ pub enum Change {
     Snapshot(Snapshot),
 }
 
-/// Puts a delta on the wire.
-pub fn delta_to_wire(delta: &Delta, at: Timestamp, signed: Option<&SignedBundle>) -> Vec<node::Delta> {
-    let gone = delta.gone.iter().map(Key::to_string).collect();
-    let head = Head { log: &delta.log, from: delta.from, to: delta.to, snapshot: false, at };
-    head.parts(delta.put.iter(), gone, signed)
+/// A step on its way to the wire, part by part: each is made when it is asked for, so that a large view
+/// is never in memory as a whole a second time.
+#[derive(Debug)]
+pub struct Parts {
+    /// What all parts say alike.
+    head: node::Delta,
+    gone: vec::IntoIter<Key>,
+    put: vec::IntoIter<Stored>,
+    bundle: Option<node::SignedBundle>,
+    done: bool,
 }
 
-/// Puts a snapshot on the wire.
-pub fn snapshot_to_wire(
-    snapshot: &Snapshot,
-    at: Timestamp,
-    signed: Option<&SignedBundle>,
-) -> Vec<node::Delta> {
-    let head = Head { log: &snapshot.log, from: snapshot.at, to: snapshot.at, snapshot: true, at };
-    head.parts(snapshot.objects.iter(), Vec::new(), signed)
-}
-
-/// What all parts of a step say alike.
-struct Head<'a> {
-    log: &'a LogId,
-    from: Revision,
-    to: Revision,
-    snapshot: bool,
-    at: Timestamp,
-}
-
-impl Head<'_> {
-    fn part(&self) -> node::Delta {
-        node::Delta {
-            log: self.log.0.clone(),
-            from: self.from.0,
-            to: self.to.0,
-            snapshot: self.snapshot,
-            at: self.at.unix_millis(),
-            more: true,
+impl Parts {
+    /// The parts of a step.
+    pub fn of(followed: Followed) -> Self {
+        let Followed { change, at, bundle } = followed;
+        let head = |log: LogId, from: Revision, to: Revision, snapshot| node::Delta {
+            log: log.0,
+            from: from.0,
+            to: to.0,
+            snapshot,
+            at: at.unix_millis(),
             ..node::Delta::default()
-        }
+        };
+        let (head, gone, put) = match change {
+            Change::Delta(delta) => (head(delta.log, delta.from, delta.to, false), delta.gone, delta.put),
+            Change::Snapshot(view) => (head(view.log, view.at, view.at, true), Vec::new(), view.objects),
+        };
+        let bundle = bundle.as_ref().map(bundle::to_wire);
+        Self { head, gone: gone.into_iter(), put: put.into_iter(), bundle, done: false }
     }
+}
 
-    fn parts<'o>(
-        &self,
-        put: impl Iterator<Item = &'o Stored>,
-        gone: Vec<String>,
-        signed: Option<&SignedBundle>,
-    ) -> Vec<node::Delta> {
-        let (mut parts, mut part, mut bytes) = (Vec::new(), self.part(), 0);
-        part.bundle = signed.map(bundle::to_wire);
-        for key in gone {
-            if bytes > PART_BYTES {
-                parts.push(mem::replace(&mut part, self.part()));
-                bytes = 0;
-            }
-            bytes += key.len();
-            part.gone.push(key);
+impl Iterator for Parts {
+    type Item = node::Delta;
+
+    fn next(&mut self) -> Option<node::Delta> {
+        if self.done {
+            return None;
         }
-        for stored in put {
-            if bytes > PART_BYTES {
-                parts.push(mem::replace(&mut part, self.part()));
-                bytes = 0;
+        let mut part = node::Delta { bundle: self.bundle.take(), ..self.head.clone() };
+        let mut bytes = 0;
+        while bytes <= PART_BYTES {
+            if let Some(key) = self.gone.next() {
+                let key = key.to_string();
+                bytes += key.len();
+                part.gone.push(key);
+            } else if let Some(stored) = self.put.next() {
+                let body = stored.object.to_json();
+                bytes += body.len();
+                let key = stored.object.key().to_string();
+                part.put.push(node::Object { key, version: stored.version, body: body.into() });
+            } else {
+                break;
             }
-            let body = stored.object.to_json();
-            bytes += body.len();
-            let key = stored.object.key().to_string();
-            part.put.push(node::Object { key, version: stored.version, body: body.into() });
         }
-        part.more = false;
-        parts.push(part);
-        parts
+        part.more = self.gone.len() + self.put.len() > 0;
+        self.done = !part.more;
+        Some(part)
     }
 }
 
@@ -206,6 +197,10 @@ mod tests {
         LogId("log-1".to_owned())
     }
 
+    fn followed(change: Change) -> Followed {
+        Followed { change, at: Timestamp::from_unix_millis(7), bundle: None }
+    }
+
     fn assembled(parts: Vec<node::Delta>) -> Option<Followed> {
         let mut assembler = Assembler::default();
         let last = parts.len() - 1;
@@ -222,7 +217,7 @@ mod tests {
     #[test]
     fn a_view_of_many_parts_arrives_whole() {
         let snapshot = Snapshot { log: log(), at: Revision(9), objects: (0..3000).map(entry).collect() };
-        let parts = snapshot_to_wire(&snapshot, Timestamp::from_unix_millis(7), None);
+        let parts: Vec<_> = Parts::of(followed(Change::Snapshot(snapshot.clone()))).collect();
         assert!(parts.len() > 2, "{} parts", parts.len());
         let whole = assembled(parts).unwrap();
         assert_eq!(whole.at, Timestamp::from_unix_millis(7));
@@ -233,7 +228,7 @@ mod tests {
     fn a_delta_arrives_with_what_came_and_what_went() {
         let gone = vec!["entry/e7".parse().unwrap()];
         let delta = Delta { log: log(), from: Revision(3), to: Revision(4), put: vec![entry(1)], gone };
-        let whole = assembled(delta_to_wire(&delta, Timestamp::default(), None)).unwrap();
+        let whole = assembled(Parts::of(followed(Change::Delta(delta.clone()))).collect()).unwrap();
         assert_eq!(whole.change, Change::Delta(delta));
     }
 

@@ -20,6 +20,7 @@ pub(crate) fn json(server: &Server) -> Value {
         "socket": server.socket,
         "log": registry.log(),
         "revision": registry.revision(),
+        "waiting": server.ledger.waiting(),
         "entries": registry.entries().len(),
         "nodes": nodes(&registry),
         "tokens": registry.tokens().len(),

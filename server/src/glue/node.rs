@@ -8,14 +8,13 @@ use proto::writ::node::v1::{
     node_server::Node,
 };
 use registry::{LogId, Revision};
-use server_api::wire::{bundle, delta};
+use server_api::wire::{bundle, delta::Parts};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::node_caller;
 use crate::{
-    Server,
-    push::{self, Change, Pushed},
+    Server, push,
     sign::{self, Order},
 };
 
@@ -36,11 +35,9 @@ impl Node for Service {
         let caller = node_caller(&request)?;
         let FollowRequest { log, from } = request.into_inner();
         let steps = push::follow(self.0.clone(), caller, LogId(log), Revision(from), self.0.shutdown.clone());
-        let parts = ReceiverStream::new(steps).flat_map(|step| {
-            stream::iter(match step {
-                Ok(pushed) => parts(pushed).into_iter().map(Ok).collect(),
-                Err(status) => vec![Err(status)],
-            })
+        let parts = ReceiverStream::new(steps).flat_map(|step| match step {
+            Ok(followed) => stream::iter(Parts::of(followed)).map(Ok).left_stream(),
+            Err(status) => stream::iter([Err(status)]).right_stream(),
         });
         Ok(Response::new(Box::pin(parts)))
     }
@@ -57,13 +54,5 @@ impl Node for Service {
             }
         });
         Ok(Response::new(SignResponse { results: results.collect() }))
-    }
-}
-
-fn parts(pushed: Pushed) -> Vec<Delta> {
-    let Pushed { change, at, bundle } = pushed;
-    match change {
-        Change::Delta(changed) => delta::delta_to_wire(&changed, at, bundle.as_deref()),
-        Change::Snapshot(snapshot) => delta::snapshot_to_wire(&snapshot, at, bundle.as_deref()),
     }
 }

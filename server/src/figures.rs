@@ -1,0 +1,50 @@
+//! The figures that a server shows under `/metrics`.
+
+use daemon::{Counter, Gauge, Metrics};
+
+/// What is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// SVIDs that were signed for entries.
+    pub(crate) signed: Counter,
+    /// Orders to sign that were refused.
+    pub(crate) unsigned: Counter,
+    /// Nodes that joined.
+    pub(crate) joined: Counter,
+    /// Join tokens that were shown and never made.
+    pub(crate) refused_joins: Counter,
+    /// Agents that follow.
+    pub(crate) streams: Gauge,
+}
+
+/// One more of something, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct OneMore(Gauge);
+
+impl Figures {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let counter = |name, help, labels| metrics.counter(name, help, labels);
+        let (svids, joins) = ("writ_server_svids_total", "writ_server_joins_total");
+        let (about_svids, about_joins) = ("Orders to sign an SVID.", "Nodes that came with a join token.");
+        Self {
+            signed: counter(svids, about_svids, &[("result", "signed")]),
+            unsigned: counter(svids, about_svids, &[("result", "refused")]),
+            joined: counter(joins, about_joins, &[("result", "joined")]),
+            refused_joins: counter(joins, about_joins, &[("result", "unknown_token")]),
+            streams: metrics.gauge("writ_server_streams", "Agents that follow.", &[]),
+        }
+    }
+}
+
+impl OneMore {
+    pub(crate) fn of(gauge: &Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
