@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -54,7 +55,7 @@ pub(super) struct Order {
 pub(super) struct Child {
     process: tokio::process::Child,
     /// Its end tells the child that we are gone.
-    life_line: Option<ChildStdin>,
+    _life_line: Option<ChildStdin>,
     /// Kept open, so that whatever the child still says is no error there.
     _said: BufReader<ChildStdout>,
 }
@@ -68,7 +69,7 @@ impl Child {
         let mut said = BufReader::new(stdout.context("a child's output is piped")?);
         let mut line = String::new();
         let heard = timeout(SERVES_WITHIN, (&mut said).take(LONGEST_LINE).read_line(&mut line)).await;
-        let mut child = Self { process, life_line: stdin, _said: said };
+        let mut child = Self { process, _life_line: stdin, _said: said };
         match heard {
             Ok(Ok(1..)) => {}
             Ok(_) => {
@@ -92,7 +93,6 @@ impl Child {
 
     /// Ends it in an orderly way, or by force where it does not.
     pub(super) async fn stop(mut self) {
-        drop(self.life_line.take());
         if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
             // Nobody has waited for it, so the id is still its own. That it has ended already is no error.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -104,8 +104,7 @@ impl Child {
 }
 
 fn command(order: &Order) -> Command {
-    // The same file, even if another one has been put in its place meanwhile.
-    let mut command = Command::new(Path::new("/proc/self/exe"));
+    let mut command = Command::new(own_binary());
     command
         .arg0(env::args_os().next().unwrap_or_else(|| "writ".into()))
         .args([order.role.name(), "run", "--supervised", "--output", "json", "--config"])
@@ -119,4 +118,15 @@ fn command(order: &Order) -> Command {
         command.env("WRIT_LOG", order.logs);
     }
     command
+}
+
+/// This very binary: by its name, for whoever looks at the list of processes, unless another file has
+/// been put in its place meanwhile.
+fn own_binary() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    let inode = |path: &Path| path.metadata().map(|about| (about.dev(), about.ino())).ok();
+    match env::current_exe() {
+        Ok(named) if inode(&named).is_some() && inode(&named) == inode(&running) => named,
+        _ => running,
+    }
 }

@@ -10,7 +10,7 @@ mod keep;
 mod kept;
 pub(crate) mod serving;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use daemon::{Layout, Shutdown};
@@ -64,7 +64,8 @@ pub(crate) async fn run(up: Up, shared: &Shared) -> Result<ExitCode> {
     };
     kept.listened_on(&host.ready().server_address)?;
 
-    output::show(shared.output, host.ready(), |ready| block(ready, Paint::for_stdout()))?;
+    let data = shared.sockets.data.as_deref().map(std::path::absolute).transpose()?;
+    output::show(shared.output, host.ready(), |ready| block(ready, data.as_deref(), Paint::for_stdout()))?;
     host.keep(shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -78,21 +79,21 @@ fn take(layout: &Layout) -> Result<daemon::DirLock> {
 }
 
 /// What a person reads when everything answers.
-fn block(ready: &Ready, paint: Paint) -> String {
+fn block(ready: &Ready, data: Option<&Path>, paint: Paint) -> String {
     let mut text = format!(
-        "{}\n\n  workload API   {}\n  server         {}\n  server's pin   {}\n\nTry\n  export {}\n  {}\n  {}\n",
+        "{}\n\n  workload API   {}\n  server         {}\n  server's pin   {}\n\nTry, in another terminal\n",
         paint.bold(&format!("Writ is up: trust domain {}", ready.trust_domain)),
         ready.workload_api,
         ready.server_address,
         ready.server_pin,
-        format_args!("SPIFFE_ENDPOINT_SOCKET={}", ready.workload_api),
-        format_args!(
-            "writ entry create --socket {} --spiffe-id /hello --parent local --selector unix:uid:{}",
-            ready.server_admin.display(),
-            geteuid()
-        ),
-        "writ fetch x509",
     );
+    if let Some(data) = data {
+        text.push_str(&format!("  export WRIT_DATA={}\n", data.display()));
+    }
+    text.push_str(&format!(
+        "  writ entry create --spiffe-id /hello --parent local --selector unix:uid:{}\n  writ fetch x509\n",
+        geteuid()
+    ));
     if !geteuid().is_root() {
         text.push_str(&format!(
             "\nWithout root, this agent and what it serves run as one user (uid {}): that shows the flow, not the boundary.\n",
