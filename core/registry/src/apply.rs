@@ -1,18 +1,13 @@
 //! How a commit changes the registry. The cost follows what the commit touches, never what is there.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
-
-use spiffe::SpiffeId;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     commit::{Change, Commit, Revision},
-    history::{Audience, Touched, TouchedKey},
-    index::same_place,
+    history::Touched,
     objects::{Key, Object, Versioned},
     registry::Registry,
+    touching,
 };
 
 /// Why a commit does not follow what the registry holds; nothing of it was applied.
@@ -54,7 +49,7 @@ impl Registry {
             after.change(change)?;
             keys.insert(change.key());
         }
-        let touched = Arc::new(Touching { before: self, after: &after, reach: BTreeMap::new() }.of(keys));
+        let touched = Arc::new(touching::touched(self, &after, keys));
         after.history.push(Arc::clone(&touched));
         *self = after;
         Ok(touched)
@@ -128,97 +123,5 @@ impl Registry {
                 self.bundles.insert(bundle.trust_domain().clone(), Versioned::at(version, bundle));
             }
         }
-    }
-}
-
-/// Works out what a commit touched, from the registry before and after it.
-struct Touching<'a> {
-    before: &'a Registry,
-    after: &'a Registry,
-    /// The nodes that answer to an ID, before and after.
-    reach: BTreeMap<SpiffeId, (Audience, Audience)>,
-}
-
-impl Touching<'_> {
-    fn of(mut self, changed: BTreeSet<Key>) -> Touched {
-        let keys = changed.iter().chain(&self.moved(&changed)).cloned().collect::<BTreeSet<_>>();
-        let keys = keys.into_iter().map(|key| self.touched(key)).filter(TouchedKey::is_seen).collect();
-        let reseated = changed.into_iter().filter_map(|key| self.reseated(key)).collect();
-        Touched { revision: self.after.revision, keys, reseated }
-    }
-
-    /// Entries that did not change but may have entered or left views, because an entry above did.
-    ///
-    /// Follows IDs whose reach differs, downwards in both registries. An ID whose reach is the same
-    /// cannot move anything below it through itself, and what moves it otherwise is followed too.
-    fn moved(&mut self, changed: &BTreeSet<Key>) -> BTreeSet<Key> {
-        let mut moved = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut next: Vec<SpiffeId> = Vec::new();
-        for key in changed {
-            let Key::Entry(id) = key else { continue };
-            let (old, new) = (self.before.entries.get(id), self.after.entries.get(id));
-            if matches!((old, new), (Some(old), Some(new)) if same_place(old, new)) {
-                continue;
-            }
-            next.extend(old.into_iter().chain(new).map(|entry| entry.spiffe_id.clone()));
-        }
-        while let Some(id) = next.pop() {
-            if !seen.insert(id.clone()) || !self.has_children(&id) {
-                continue;
-            }
-            let (before, after) = self.reach(&id);
-            if before == after {
-                continue;
-            }
-            for child in self.before.children(&id).chain(self.after.children(&id)) {
-                moved.insert(Key::Entry(child.id.clone()));
-                next.push(child.spiffe_id.clone());
-            }
-        }
-        moved
-    }
-
-    fn has_children(&self, id: &SpiffeId) -> bool {
-        self.before.children(id).next().is_some() || self.after.children(id).next().is_some()
-    }
-
-    fn touched(&mut self, key: Key) -> TouchedKey {
-        let (before, after) = match &key {
-            Key::Entry(id) => {
-                let (old, new) = (self.before.entries.get(id), self.after.entries.get(id));
-                let before = old.map_or(Audience::Nobody, |entry| self.reach(&entry.parent_id).0);
-                let after = new.map_or(Audience::Nobody, |entry| self.reach(&entry.parent_id).1);
-                (before, after)
-            }
-            Key::Node(id) => (itself(self.before, id), itself(self.after, id)),
-            Key::Bundle(trust_domain) => {
-                let everybody = |registry: &Registry| match registry.bundles.contains_key(trust_domain) {
-                    true if trust_domain == registry.trust_domain() => Audience::Everybody,
-                    _ => Audience::Nobody,
-                };
-                (everybody(self.before), everybody(self.after))
-            }
-            Key::Token(_) | Key::Authority(_) => (Audience::Nobody, Audience::Nobody),
-        };
-        TouchedKey { key, before, after }
-    }
-
-    fn reach(&mut self, id: &SpiffeId) -> (Audience, Audience) {
-        let (before, after) = (self.before, self.after);
-        self.reach.entry(id.clone()).or_insert_with(|| (before.nodes_of(id), after.nodes_of(id))).clone()
-    }
-
-    /// The node of `key`, if its seat is not what it was.
-    fn reseated(&self, key: Key) -> Option<SpiffeId> {
-        let Key::Node(id) = key else { return None };
-        (self.before.index.seats.get(&id) != self.after.index.seats.get(&id)).then_some(id)
-    }
-}
-
-fn itself(registry: &Registry, node: &SpiffeId) -> Audience {
-    match registry.index.seats.contains_key(node) {
-        true => Audience::of(BTreeSet::from([node.clone()])),
-        false => Audience::Nobody,
     }
 }

@@ -14,6 +14,7 @@ pub mod objects;
 mod record;
 mod registry;
 mod settings;
+mod touching;
 mod view;
 
 pub use apply::ApplyError;
