@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use registry::Revision;
+use rusqlite::ErrorCode;
 
 /// Why the log did not do it. Unless it is said otherwise, nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +58,17 @@ pub enum StoreError {
         /// The last one that is forgotten.
         upto: Revision,
     },
+    /// Others could read or alter the file.
+    #[error("{} can be read or altered by others (mode {mode:04o}); run: chmod 600 {}", path.display(), path.display())]
+    Exposed {
+        /// The database.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The database failed in another way.
     #[error("the log's database failed: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(rusqlite::Error),
     /// The file system failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -70,4 +79,20 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Tampered { what: format!("the database is damaged ({error})") }
+            }
+            // Every statement here fits the tables that were made, so it is the tables that changed.
+            Some(ErrorCode::Unknown) => {
+                Self::Tampered { what: format!("its tables are not its own ({error})") }
+            }
+            _ => Self::Database(error),
+        }
+    }
 }

@@ -2,8 +2,13 @@
 //!
 //! SQLite's own check passes a row whose content was altered on disk, so each row carries an HMAC over
 //! its table and all its columns. A MAC cannot show that a row is missing or that an older genuine
-//! version of it was put back; the sum, modulo 2^256, of the MACs of all live rows can. Changing a row
-//! costs one subtraction and one addition. Without the key neither can be made to fit.
+//! version of it was put back. For that each row also has a secret weight, a second HMAC that is
+//! written nowhere, and the sum of the weights of all live rows, modulo 2^256, goes into each event,
+//! again only as an HMAC. Changing a row costs one subtraction and one addition; whoever can write
+//! the file knows neither weights nor sums, so cannot look for other rows that would add up.
+//!
+//! What no key can show is the whole file put back as it once was. Agents notice that, because they
+//! have seen later revisions.
 
 use std::fmt;
 
@@ -11,28 +16,55 @@ use aws_lc_rs::hmac;
 use zeroize::Zeroize;
 
 /// The key of all seals of one log. It lies beside the database, not in it.
-pub struct MacKey(hmac::Key);
+pub struct MacKey {
+    rows: hmac::Key,
+    weights: hmac::Key,
+    sums: hmac::Key,
+}
 
 impl MacKey {
-    /// The key made of these bytes, which are wiped.
+    /// The key made of these bytes, which are wiped. Each use has its own key, derived from them.
     pub fn new(mut bytes: [u8; 32]) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        let root = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
         bytes.zeroize();
-        Self(key)
+        let derived = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, label).as_ref());
+        Self {
+            rows: derived(b"writ rows v1"),
+            weights: derived(b"writ weights v1"),
+            sums: derived(b"writ sums v1"),
+        }
     }
 
     /// The seal of a row: its table and every column, each with its length before it.
     pub(crate) fn seal(&self, table: &str, columns: &[&[u8]]) -> Seal {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(b"writ row v1");
+        let mut context = hmac::Context::with_key(&self.rows);
         for part in std::iter::once(table.as_bytes()).chain(columns.iter().copied()) {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
-        let mut seal = [0; 32];
-        seal.copy_from_slice(context.sign().as_ref());
-        Seal(seal)
+        Seal(tag(context))
     }
+
+    /// What the row of this seal adds to the sum.
+    pub(crate) fn weight(&self, seal: Seal) -> Weight {
+        let mut context = hmac::Context::with_key(&self.weights);
+        context.update(&seal.0);
+        Weight(tag(context))
+    }
+
+    /// The seal of the sum that all live rows have at `revision`.
+    pub(crate) fn seal_sum(&self, revision: i64, sum: Sum) -> Seal {
+        let mut context = hmac::Context::with_key(&self.sums);
+        context.update(&revision.to_be_bytes());
+        context.update(&sum.0);
+        Seal(tag(context))
+    }
+}
+
+fn tag(context: hmac::Context) -> [u8; 32] {
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
 }
 
 impl fmt::Debug for MacKey {
@@ -45,18 +77,21 @@ impl fmt::Debug for MacKey {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Seal(pub(crate) [u8; 32]);
 
-/// The sum of the seals of all live rows.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Sum(pub(crate) [u8; 32]);
+/// What one row adds to the sum; never written down.
+#[derive(Clone, Copy)]
+pub(crate) struct Weight([u8; 32]);
+
+/// The sum of the weights of all live rows; never written down.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+pub(crate) struct Sum([u8; 32]);
 
 impl Sum {
     /// With one more row.
-    pub(crate) fn plus(self, seal: Seal) -> Self {
+    pub(crate) fn plus(self, Weight(weight): Weight) -> Self {
         let mut out = self.0;
         let mut carry = 0u16;
-        for (digit, add) in out.iter_mut().zip(seal.0) {
-            let total = u16::from(*digit) + u16::from(add) + carry;
-            let [low, high] = total.to_le_bytes();
+        for (digit, add) in out.iter_mut().zip(weight) {
+            let [low, high] = (u16::from(*digit) + u16::from(add) + carry).to_le_bytes();
             *digit = low;
             carry = u16::from(high);
         }
@@ -64,10 +99,16 @@ impl Sum {
     }
 
     /// With one row less: subtraction is the addition of the two's complement.
-    pub(crate) fn minus(self, seal: Seal) -> Self {
+    pub(crate) fn minus(self, Weight(weight): Weight) -> Self {
         let mut one = [0; 32];
         one[0] = 1;
-        self.plus(Seal(seal.0.map(|digit| !digit))).plus(Seal(one))
+        self.plus(Weight(weight.map(|digit| !digit))).plus(Weight(one))
+    }
+}
+
+impl fmt::Debug for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sum")
     }
 }
 
@@ -78,7 +119,8 @@ mod tests {
     #[test]
     fn a_row_added_and_removed_leaves_the_sum_as_it_was() {
         let key = MacKey::new([7; 32]);
-        let (a, b) = (key.seal("objects", &[b"a"]), key.seal("objects", &[b"b"]));
+        let weight = |name: &[u8]| key.weight(key.seal("objects", &[name]));
+        let (a, b) = (weight(b"a"), weight(b"b"));
         let sum = Sum::default().plus(a).plus(b);
         assert_eq!(sum, Sum::default().plus(b).plus(a));
         assert_eq!(sum.minus(a), Sum::default().plus(b));

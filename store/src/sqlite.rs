@@ -4,10 +4,14 @@
 mod events;
 mod open;
 
-use std::{path::Path, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use registry::{Change, Commit, Key, LogId, Object, Revision, Stored};
-use rusqlite::{Connection, ErrorCode, Transaction, backup::Backup, params};
+use rusqlite::{Connection, Transaction, backup::Backup, params};
 
 use crate::{
     Loaded, Log, MacKey, StoreError, follows,
@@ -22,18 +26,28 @@ pub struct Sqlite {
     key: MacKey,
     id: LogId,
     head: Head,
+    /// Over all live rows of `objects`; known once they have been read.
+    sum: Option<Sum>,
+    /// About how many pages were written since the write-ahead log was last carried over.
+    uncarried: usize,
     fenced: bool,
 }
 
-/// What the next commit builds on.
+/// The newest event, on which the next commit builds.
 #[derive(Clone, Copy, Debug)]
 struct Head {
     revision: Revision,
-    /// Over all live rows of `objects`.
-    sum: Sum,
+    /// Of the sum over all live rows.
+    sum: Seal,
     /// Of the newest row of `leaves`; each leaf's seal covers the one before it.
     leaf: Seal,
 }
+
+/// The write-ahead log is carried over into the database about every so many pages (32 MiB): more often,
+/// large batches would spend their time on it.
+const CARRY_OVER_PAGES: usize = 8192;
+/// About how many pages a group writes besides one for each change, since keys lie all over the tree.
+const GROUP_PAGES: usize = 4;
 
 impl Log for Sqlite {
     fn id(&self) -> &LogId {
@@ -42,57 +56,36 @@ impl Log for Sqlite {
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
         self.unfenced()?;
-        let mut objects = Vec::new();
-        let mut sum = Sum::default();
-        let mut select =
-            self.connection.prepare("SELECT key, version, revision, body, mac FROM objects ORDER BY key")?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let read = || -> rusqlite::Result<_> {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get::<_, Vec<u8>>(3)?,
-                    row.get(4)?,
-                ))
-            };
-            let (key, version, revision, body, mac): (String, i64, i64, Vec<u8>, [u8; 32]) =
-                read().map_err(|_| tampered("a row of objects has columns of another kind"))?;
-            let seal = self.seal_object(&key, version, revision, &body);
-            if seal.0 != mac {
-                return Err(tampered(format!("the row objects/{key} does not match its seal")));
-            }
-            sum = sum.plus(seal);
-            objects.push(decode(&key, version, &body)?);
-        }
-        if sum != self.head.sum {
+        let (objects, sum) = self.read_objects()?;
+        if self.key.seal_sum(self.head.revision.0 as i64, sum) != self.head.sum {
             return Err(tampered("a row of objects is missing, was added, or is an older one put back"));
         }
-        drop(rows);
-        drop(select);
         self.check_events()?;
         self.check_leaves()?;
+        self.sum = Some(sum);
         Ok(Loaded { revision: self.head.revision, objects })
     }
 
     fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError> {
         self.unfenced()?;
         follows(self.head.revision, group)?;
-        match self.commit_group(group) {
-            Ok(head) => {
-                self.head = head;
+        let sum = match self.sum {
+            Some(sum) => sum,
+            None => self.load().map(|_| self.sum)?.unwrap_or_default(),
+        };
+        match self.commit_group(group, sum) {
+            Ok((head, sum)) => {
+                (self.head, self.sum) = (head, Some(sum));
+                self.uncarried +=
+                    GROUP_PAGES + group.iter().map(|commit| commit.changes.len()).sum::<usize>();
+                self.carry_over();
                 Ok(())
             }
-            // Nothing reached the log: SQLite undid it before it wrote a commit record.
-            Err(StoreError::Database(error)) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                self.after_full()
-            }
-            Err(StoreError::Database(error)) => {
+            Err(StoreError::Full) => self.after_full(),
+            Err(error) => {
                 self.fenced = true;
-                Err(StoreError::Database(error))
+                Err(error)
             }
-            Err(other) => Err(other),
         }
     }
 
@@ -105,35 +98,87 @@ impl Log for Sqlite {
         self.unfenced()?;
         // The newest event stays: it carries the sum and the head of the leaves.
         let upto = upto.0.min(self.head.revision.0.saturating_sub(1));
-        self.connection.execute("DELETE FROM events WHERE revision <= ?1", [upto as i64])?;
-        Ok(())
+        match self.connection.execute("DELETE FROM events WHERE revision <= ?1", [upto as i64]) {
+            Ok(_) => Ok(()),
+            Err(error) => match StoreError::from(error) {
+                StoreError::Full => self.after_full(),
+                other => {
+                    self.fenced = true;
+                    Err(other)
+                }
+            },
+        }
     }
 
     fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
         self.unfenced()?;
         open::create_private(to)?;
-        let mut copy = Connection::open(to)?;
-        let backup = Backup::new(&self.connection, &mut copy)?;
-        Ok(backup.run_to_completion(1024, Duration::ZERO, None)?)
+        self.copy_to(to).inspect_err(|_| drop(fs::remove_file(to))) // half a backup is none
     }
 }
 
 impl Sqlite {
-    fn commit_group(&mut self, group: &[Commit]) -> Result<Head, StoreError> {
+    /// Every object, each row checked, and the sum over them.
+    fn read_objects(&self) -> Result<(Vec<Stored>, Sum), StoreError> {
+        let (mut objects, mut sum) = (Vec::new(), Sum::default());
+        let mut select = self.connection.prepare("SELECT key, version, revision, body, mac FROM objects")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let read = || -> rusqlite::Result<_> {
+                let (version, revision): (i64, i64) = (row.get(1)?, row.get(2)?);
+                Ok((row.get::<_, String>(0)?, version, revision, row.get::<_, Vec<u8>>(3)?, row.get(4)?))
+            };
+            let (key, version, revision, body, mac): (_, _, _, _, [u8; 32]) =
+                read().map_err(|_| tampered("a row of objects has columns of another kind"))?;
+            let seal = seal_object(&self.key, &key, version, revision, &body);
+            if seal.0 != mac {
+                return Err(tampered(format!("the row objects/{key} does not match its seal")));
+            }
+            sum = sum.plus(self.key.weight(seal));
+            objects.push(decode(&key, version, &body)?);
+        }
+        Ok((objects, sum))
+    }
+
+    fn commit_group(&mut self, group: &[Commit], mut sum: Sum) -> Result<(Head, Sum), StoreError> {
         let mut head = self.head;
         let Self { connection, key, .. } = self;
         let transaction = connection.transaction()?;
         for commit in group {
             let revision = commit.revision.0 as i64;
             for change in &commit.changes {
-                head.sum = write_change(&transaction, key, revision, change, head.sum)?;
+                sum = write_change(&transaction, key, revision, change, sum)?;
             }
-            head.leaf = events::write_leaf(&transaction, key, commit, head.leaf)?;
-            head.revision = commit.revision;
+            head = Head {
+                revision: commit.revision,
+                sum: key.seal_sum(revision, sum),
+                leaf: events::write_leaf(&transaction, key, commit, head.leaf)?,
+            };
             events::write_event(&transaction, key, commit, &head)?;
         }
         transaction.commit()?;
-        Ok(head)
+        Ok((head, sum))
+    }
+
+    /// Carries the write-ahead log over into the database from time to time. SQLite would do that by
+    /// itself but keep its failures silent. What was committed is durable either way, so a failed
+    /// write here fences the log for whatever comes next; a full disk only lets it wait.
+    fn carry_over(&mut self) {
+        if self.uncarried < CARRY_OVER_PAGES {
+            return;
+        }
+        let carried = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        match carried.map_err(StoreError::from) {
+            Ok(()) => self.uncarried = 0,
+            Err(StoreError::Full) => {}
+            Err(_) => self.fenced = true,
+        }
+    }
+
+    fn copy_to(&self, to: &Path) -> Result<(), StoreError> {
+        let mut copy = Connection::open(to)?;
+        Backup::new(&self.connection, &mut copy)?.run_to_completion(1024, Duration::ZERO, None)?;
+        Ok(copy.close().map_err(|(_, error)| error)?)
     }
 
     /// After a full disk: undone cleanly, or fenced where that failed too.
@@ -146,10 +191,6 @@ impl Sqlite {
 
     fn unfenced(&self) -> Result<(), StoreError> {
         if self.fenced { Err(StoreError::Fenced) } else { Ok(()) }
-    }
-
-    fn seal_object(&self, key: &str, version: i64, revision: i64, body: &[u8]) -> Seal {
-        seal_object(&self.key, key, version, revision, body)
     }
 
     /// Lets the database grow to `pages` pages (of 4 KiB) and no further: then the disk counts as full.
@@ -176,7 +217,7 @@ fn write_change(
         let mut rows = select.query([&key])?;
         rows.next()?.map(|row| row.get(0)).transpose()?
     };
-    let sum = before.map_or(sum, |mac| sum.minus(Seal(mac)));
+    let sum = before.map_or(sum, |mac| sum.minus(mac_key.weight(Seal(mac))));
     match change {
         Change::Put { version, object } => {
             let (version, body) = (*version as i64, object.to_json());
@@ -187,7 +228,7 @@ fn write_change(
                      ON CONFLICT (key) DO UPDATE SET version = ?2, revision = ?3, body = ?4, mac = ?5",
                 )?
                 .execute(params![key, version, revision, body, seal.0])?;
-            Ok(sum.plus(seal))
+            Ok(sum.plus(mac_key.weight(seal)))
         }
         Change::Delete(_) => {
             transaction.prepare_cached("DELETE FROM objects WHERE key = ?1")?.execute([&key])?;

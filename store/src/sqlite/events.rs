@@ -5,17 +5,14 @@ use rusqlite::{Connection, Row, Transaction, params};
 use serde_json::Value;
 
 use super::{Head, Sqlite, tampered};
-use crate::{
-    MacKey, StoreError,
-    seal::{Seal, Sum},
-};
+use crate::{MacKey, StoreError, seal::Seal};
 
 const COLUMNS: &str = "revision, at, author, changes, sum, leaf_mac, mac";
 
 /// A row of `events` whose seal holds.
 pub(super) struct EventRow {
     pub(super) revision: Revision,
-    pub(super) sum: Sum,
+    pub(super) sum: Seal,
     pub(super) leaf: Seal,
     at: i64,
     author: Vec<u8>,
@@ -49,7 +46,7 @@ pub(super) fn write_leaf(
     before: Seal,
 ) -> Result<Seal, StoreError> {
     let revision = commit.revision.0 as i64;
-    let seal = key.seal("leaves", &[&revision.to_be_bytes(), &commit.leaf, &before.0]);
+    let seal = seal_leaf(key, revision, &commit.leaf, before);
     transaction
         .prepare_cached("INSERT INTO leaves (revision, leaf, mac) VALUES (?1, ?2, ?3)")?
         .execute(params![revision, commit.leaf, seal.0])?;
@@ -97,7 +94,7 @@ impl Sqlite {
             let (revision, leaf, mac) =
                 read().map_err(|_| tampered("a row of leaves has columns of another kind"))?;
             expected = expected.next();
-            let seal = self.key.seal("leaves", &[&revision.to_be_bytes(), &leaf, &before.0]);
+            let seal = seal_leaf(&self.key, revision, &leaf, before);
             if revision != expected.0 as i64 || seal.0 != mac {
                 return Err(tampered(format!(
                     "the row leaves/{revision} does not match its seal or its place"
@@ -111,9 +108,11 @@ impl Sqlite {
         }
     }
 
+    /// The commits after `after`, each event and each leaf checked.
     pub(super) fn read_events(&self, after: Revision) -> Result<Vec<Commit>, StoreError> {
-        let sql = "SELECT e.revision, at, author, changes, sum, leaf_mac, e.mac, leaf
-                   FROM events e JOIN leaves l ON l.revision = e.revision
+        let sql = "SELECT e.revision, at, author, changes, sum, leaf_mac, e.mac, this.leaf, before.mac
+                   FROM events e LEFT JOIN leaves this ON this.revision = e.revision
+                                 LEFT JOIN leaves before ON before.revision = e.revision - 1
                    WHERE e.revision > ?1 ORDER BY e.revision";
         let mut select = self.connection.prepare_cached(sql)?;
         let mut rows = select.query([after.0 as i64])?;
@@ -121,11 +120,21 @@ impl Sqlite {
         let mut last = after;
         while let Some(row) = rows.next()? {
             let event = checked(row, &self.key)?;
-            if event.revision != last.next() {
-                return Err(StoreError::Compacted { upto: Revision(event.revision.0 - 1) });
+            let revision = event.revision;
+            if revision != last.next() && last == after {
+                return Err(StoreError::Compacted { upto: Revision(revision.0 - 1) });
+            } else if revision != last.next() {
+                return Err(tampered(format!("a row of events before {} is missing", revision.0)));
             }
-            last = event.revision;
-            commits.push(event.into_commit(row.get(7)?)?);
+            let altered = || tampered(format!("the row leaves/{} does not match its seal", revision.0));
+            let (leaf, before): (Vec<u8>, Option<[u8; 32]>) =
+                row.get(7).and_then(|leaf| Ok((leaf, row.get(8)?))).map_err(|_| altered())?;
+            if seal_leaf(&self.key, revision.0 as i64, &leaf, Seal(before.unwrap_or_default())) != event.leaf
+            {
+                return Err(altered());
+            }
+            last = revision;
+            commits.push(event.into_commit(leaf)?);
         }
         match last < self.head.revision {
             true => Err(tampered("the newest events are missing")),
@@ -155,12 +164,17 @@ fn checked(row: &Row<'_>, key: &MacKey) -> Result<EventRow, StoreError> {
     };
     let (revision, at, author, changes, sum, leaf, mac) =
         read().map_err(|_| tampered("a row of events has columns of another kind"))?;
-    let (sum, leaf) = (Sum(sum), Seal(leaf));
+    let (sum, leaf) = (Seal(sum), Seal(leaf));
     if seal_event(key, revision, at, &author, &changes, sum, leaf).0 != mac {
         return Err(tampered(format!("the row events/{revision} does not match its seal")));
     }
     let revision = u64::try_from(revision).map_err(|_| tampered("an event has a revision below zero"))?;
     Ok(EventRow { revision: Revision(revision), sum, leaf, at, author, changes })
+}
+
+/// A leaf's seal covers the seal of the leaf before it; the first one has zeros there.
+fn seal_leaf(key: &MacKey, revision: i64, leaf: &[u8], before: Seal) -> Seal {
+    key.seal("leaves", &[&revision.to_be_bytes(), leaf, &before.0])
 }
 
 fn seal_event(
@@ -169,7 +183,7 @@ fn seal_event(
     at: i64,
     author: &[u8],
     changes: &[u8],
-    sum: Sum,
+    sum: Seal,
     leaf: Seal,
 ) -> Seal {
     let (revision, at) = (revision.to_be_bytes(), at.to_be_bytes());

@@ -1,6 +1,12 @@
 //! Opening the file: ours, ours alone, and in a format that we know.
 
-use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use registry::{LogId, Revision};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
@@ -11,6 +17,7 @@ use crate::{
     seal::{Seal, Sum},
 };
 
+const BUSY: Duration = Duration::from_secs(1);
 /// "Writ", in the file's header.
 const APPLICATION_ID: i64 = 0x5772_6974;
 
@@ -41,9 +48,10 @@ impl Sqlite {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         prepare(&connection, path)?;
+        check_private(path)?;
         let id = log_id(&connection, &key)?;
         let head = head(&connection, &key)?;
-        Ok(Self { connection, path: path.to_owned(), key, id, head, fenced: false })
+        Ok(Self { connection, path: path.to_owned(), key, id, head, sum: None, uncarried: 0, fenced: false })
     }
 }
 
@@ -53,36 +61,45 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     made.map(drop).map_err(|source| StoreError::Io { action: "create", path: path.to_owned(), source })
 }
 
+fn check_private(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { action: "read", path: path.to_owned(), source };
+    match fs::metadata(path).map_err(failed)?.permissions().mode() & 0o7777 {
+        mode if mode & 0o077 != 0 => Err(StoreError::Exposed { path: path.to_owned(), mode }),
+        _ => Ok(()),
+    }
+}
+
 fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             StoreError::InUse { path: path.to_owned() }
         }
         Some(ErrorCode::NotADatabase) => StoreError::Foreign { path: path.to_owned() },
-        Some(ErrorCode::DatabaseCorrupt) => tampered(format!("the database is damaged ({error})")),
-        _ => StoreError::Database(error),
+        _ => StoreError::from(error),
     };
-    // Keys are random, so a large batch touches pages all over the tree: with SQLite's own 2 MiB of cache
-    // and a checkpoint each 4 MiB, most of the time of a batch would be spent on reading and writing them again.
-    let pragmas = "PRAGMA locking_mode = EXCLUSIVE;
-                   PRAGMA journal_mode = WAL;
-                   PRAGMA synchronous = FULL;
-                   PRAGMA foreign_keys = ON;
-                   PRAGMA trusted_schema = OFF;
-                   PRAGMA journal_size_limit = 67108864;
-                   PRAGMA cache_size = -32768;
-                   PRAGMA wal_autocheckpoint = 8192;
-                   BEGIN IMMEDIATE; COMMIT;";
     connection.set_prepared_statement_cache_capacity(32);
-    connection.execute_batch(pragmas).map_err(refused)?;
+    connection.busy_timeout(BUSY)?; // a server that is just ending may still hold it
+    connection
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA trusted_schema = OFF;")
+        .map_err(refused)?;
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (application, done) =
         (number("application_id").map_err(refused)?, number("user_version").map_err(refused)?);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(refused)?;
     if application != APPLICATION_ID && tables > 0 {
-        return Err(StoreError::Foreign { path: path.to_owned() });
+        return Err(StoreError::Foreign { path: path.to_owned() }); // and nothing of it was touched
     }
+    // Keys are random, so a large batch touches pages all over the tree: with SQLite's own 2 MiB of cache
+    // most of the time of a batch would be spent on reading them again. The write-ahead log is carried
+    // over by `Sqlite::carry_over`.
+    let pragmas = "PRAGMA journal_mode = WAL;
+                   PRAGMA synchronous = FULL;
+                   PRAGMA journal_size_limit = 67108864;
+                   PRAGMA cache_size = -32768;
+                   PRAGMA wal_autocheckpoint = 0;
+                   BEGIN IMMEDIATE; COMMIT;";
+    connection.execute_batch(pragmas).map_err(refused)?;
     let known = MIGRATIONS.len() as i64;
     if done > known {
         return Err(StoreError::Newer { found: done, known });
@@ -137,7 +154,9 @@ fn head(connection: &Connection, key: &MacKey) -> Result<Head, StoreError> {
     )?;
     match newest {
         Some(event) => Ok(Head { revision: event.revision, sum: event.sum, leaf: event.leaf }),
-        None if rows == 0 => Ok(Head { revision: Revision(0), sum: Sum::default(), leaf: Seal([0; 32]) }),
+        None if rows == 0 => {
+            Ok(Head { revision: Revision(0), sum: key.seal_sum(0, Sum::default()), leaf: Seal([0; 32]) })
+        }
         None => Err(tampered("the newest event is missing")),
     }
 }
