@@ -44,6 +44,7 @@ impl<S: Source> Call<S> {
             let (patience, refusal) = match standing {
                 Standing::Holds(svids) => {
                     session.line.check().map_err(|_| Refusal::Changed)?;
+                    api.served(&session);
                     return Ok(Granted { api, session, caller, standings, svids });
                 }
                 Standing::Outdated => {

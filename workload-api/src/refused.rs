@@ -1,7 +1,8 @@
 //! Which processes have been told that they have no identity.
 //!
 //! The first time a process asks, it learns at once. When the same process asks again it has chosen
-//! to wait for an identity, and its streams wait with it.
+//! to wait for an identity, and its streams wait with it. Once it has been served that is forgotten: if
+//! it loses its identities, it learns that at once too.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -44,5 +45,29 @@ impl Refused {
             users.processes.remove(&oldest);
         }
         true
+    }
+
+    /// Forgets a refusal: the process has been served.
+    pub(crate) fn forget(&self, uid: u32, process: Process) {
+        if let Some(known) = self.0.lock().processes.get_mut(&uid) {
+            known.retain(|refused| *refused != process);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use peer::Peer;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_served_is_refused_at_once_when_it_has_nothing_again() {
+        let refused = Refused::default();
+        let process = Peer::open(std::process::id()).unwrap().process();
+        assert!(refused.is_first(7, process));
+        assert!(!refused.is_first(7, process));
+        refused.forget(7, process);
+        assert!(refused.is_first(7, process));
     }
 }

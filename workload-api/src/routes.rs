@@ -68,6 +68,11 @@ impl<S: Source> WorkloadApi<S> {
         self.waiting_of_user.take(uid)
     }
 
+    /// Notes that the process at the other end was served.
+    pub(crate) fn served(&self, session: &Session<S>) {
+        self.refused.forget(session.uid(), session.line.peer().process());
+    }
+
     async fn workload_api(
         self: Arc<Self>,
         session: Arc<Session<S>>,
