@@ -5,6 +5,7 @@
 mod entries;
 mod following;
 mod joining;
+mod private;
 mod restarting;
 mod rotating;
 mod signing;
