@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod disk;
+mod files;
 pub mod health;
 pub mod layout;
 pub mod logs;
@@ -16,6 +17,7 @@ mod shutdown;
 pub use clock::now_unix_millis;
 pub use config::{ConfigError, load};
 pub use disk::{DirLock, DiskError, lock_dir, private_dir, public_dir, read_private, write_private};
+pub use files::raise_open_files;
 pub use health::Health;
 pub use layout::Layout;
 pub use logs::init_logs;

@@ -12,6 +12,9 @@ pub(crate) fn run<D: Future<Output = Result<()>>>(
     daemon: impl FnOnce(Shutdown) -> D,
 ) -> Result<ExitCode> {
     daemon::init_logs("info");
+    if let Err(error) = daemon::raise_open_files() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let (trigger, shutdown) = Shutdown::on_signals().context("cannot listen for signals")?;
@@ -33,6 +36,6 @@ fn life_line() -> Result<pipe::Receiver> {
 async fn end_with_supervisor(mut life_line: pipe::Receiver, trigger: Trigger) {
     let mut nothing = [0; 64];
     while life_line.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
-    tracing::warn!("the supervisor is gone");
+    tracing::info!("the supervisor asks for the end, or is gone");
     trigger.request();
 }
