@@ -8,7 +8,7 @@ use std::{sync::Arc, thread};
 
 use arc_swap::ArcSwap;
 use daemon::{Health, now_unix_millis};
-use registry::{Author, Change, Command, Commit, Key, Moment, Registry, Touched};
+use registry::{Author, Change, Command, Commit, Key, Moment, Registry, Revision, Touched};
 use spiffe::Timestamp;
 use store::{Log, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +19,10 @@ use crate::{ledger::Unavailable, wakes::Wakes};
 const MAX_COMMANDS: usize = 512;
 /// A group is closed when it has so many changes: beyond that a longer transaction gains nothing.
 const MAX_CHANGES: usize = 4096;
+/// Events that are kept; objects and audit leaves stay for ever.
+const KEPT_EVENTS: u64 = 10_000;
+/// Older events are forgotten so many at a time.
+const COMPACT_EVERY: u64 = 1_000;
 const PART: &str = "log";
 
 /// Why the writer ended.
@@ -39,6 +43,8 @@ pub(crate) struct Writer {
     wakes: Wakes,
     changes: watch::Sender<()>,
     health: Health,
+    /// The revision at which old events are forgotten next.
+    compact_at: u64,
 }
 
 /// A command with whoever asked, its answer's type forgotten.
@@ -122,7 +128,8 @@ impl Writer {
         changes: watch::Sender<()>,
         health: Health,
     ) -> Self {
-        Self { log, current, wakes, changes, health }
+        let compact_at = current.load().revision().0 + COMPACT_EVERY;
+        Self { log, current, wakes, changes, health, compact_at }
     }
 
     /// Starts the thread. It ends with the queue, or when the log can take nothing more.
@@ -186,7 +193,20 @@ impl Writer {
             self.changes.send_replace(());
         }
         group.answers.into_iter().for_each(|answer| answer(None));
-        Ok(())
+        self.compact()
+    }
+
+    /// Forgets events that nobody asks for any more. Nobody waits for it.
+    fn compact(&mut self) -> Result<(), StoreError> {
+        let Revision(revision) = self.current.load().revision();
+        if revision < self.compact_at {
+            return Ok(());
+        }
+        self.compact_at = revision + COMPACT_EVERY;
+        match self.log.compact(Revision(revision.saturating_sub(KEPT_EVENTS))) {
+            Err(StoreError::Full) => Ok(()), // the next commit says so where somebody hears it
+            done => done,
+        }
     }
 }
 
@@ -196,7 +216,7 @@ mod tests {
 
     use parking_lot::Mutex;
     use registry::{
-        Revision, Settings,
+        Settings,
         decide::token::CreateToken,
         objects::{NodeName, Sha256},
     };
@@ -210,6 +230,8 @@ mod tests {
     struct Disk {
         groups: Arc<AtomicUsize>,
         fails: Arc<Mutex<Option<StoreError>>>,
+        /// The newest event that is forgotten.
+        forgotten: Arc<AtomicUsize>,
         /// While its sender lives, nothing becomes durable.
         gate: Arc<Mutex<Option<std::sync::mpsc::Receiver<()>>>>,
     }
@@ -237,6 +259,7 @@ mod tests {
             self.0.tail(after)
         }
         fn compact(&mut self, upto: Revision) -> Result<(), StoreError> {
+            self.1.forgotten.store(upto.0 as usize, Relaxed);
             self.0.compact(upto)
         }
         fn backup(&mut self, to: &std::path::Path) -> Result<(), StoreError> {
@@ -294,6 +317,27 @@ mod tests {
         ledger.submit(token("n"), Author::Server).await.unwrap().unwrap();
         assert_eq!(ledger.current().revision(), Revision(1), "no revision was lost");
         assert!(health.reasons().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn old_events_are_forgotten_and_the_newest_are_kept() {
+        let (ledger, _ended, disk, _health) = start();
+        let last = KEPT_EVENTS + 2 * COMPACT_EVERY;
+        for _ in 0..last.div_ceil(MAX_COMMANDS as u64) {
+            let asked: Vec<_> = (0..MAX_COMMANDS)
+                .map(|_| {
+                    let ledger = ledger.clone();
+                    tokio::spawn(async move { ledger.submit(token("n"), Author::Server).await })
+                })
+                .collect();
+            for answer in asked {
+                answer.await.unwrap().unwrap().unwrap();
+            }
+        }
+        let forgotten = disk.forgotten.load(Relaxed) as u64;
+        let revision = ledger.current().revision().0;
+        assert!(forgotten > 0 && revision - forgotten >= KEPT_EVENTS, "{forgotten} of {revision}");
+        assert!(revision - forgotten <= KEPT_EVENTS + COMPACT_EVERY + MAX_COMMANDS as u64);
     }
 
     #[tokio::test(flavor = "multi_thread")]
