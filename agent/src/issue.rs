@@ -57,9 +57,10 @@ type Outcome = (Vec<(EntryId, Held)>, Vec<EntryId>);
 
 async fn try_issue(upstream: &Upstream, entries: Vec<Arc<Entry>>) -> Result<Outcome, String> {
     let (bundles, mut client) = upstream.signer().ok_or("there is no connection to the server")?;
-    let (entries, keys, orders) = in_background(move || fresh_keys(entries)).await??;
+    let many = entries.len();
+    let (entries, keys, orders) = aside(many, move || fresh_keys(entries)).await??;
     let signed = client.sign(&orders).await.map_err(|error| error.to_string())?;
-    in_background(move || {
+    aside(many, move || {
         let now = clock::now();
         let (mut issued, mut failed) = (Vec::new(), Vec::new());
         for ((entry, key), signed) in entries.into_iter().zip(keys).zip(signed) {
@@ -143,7 +144,7 @@ pub(crate) fn judge(
 
 /// Which of these do not verify any more.
 pub(crate) async fn distrusted(held: Vec<(EntryId, Arc<X509Svid>)>, bundles: Arc<Bundles>) -> Vec<EntryId> {
-    let judged = in_background(move || {
+    let judged = aside(held.len(), move || {
         let now = clock::now();
         let bad = held.into_iter().filter(|(_, svid)| svid::verify(&svid.chain, &bundles, now).is_err());
         bad.map(|(id, _)| id).collect()
@@ -151,7 +152,16 @@ pub(crate) async fn distrusted(held: Vec<(EntryId, Arc<X509Svid>)>, bundles: Arc
     judged.await.unwrap_or_default()
 }
 
-/// Cryptography for hundreds takes milliseconds; nobody else shall wait for it.
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+/// Cryptography for hundreds takes milliseconds, for which nobody else shall wait. For a few, another
+/// thread would take longer to wake than the work does.
+async fn aside<T: Send + 'static>(
+    many: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    if many <= FEW {
+        return Ok(work());
+    }
     spawn_blocking(work).await.map_err(|broken| broken.to_string())
 }
+
+const FEW: usize = 4;

@@ -40,6 +40,11 @@ impl Keys {
         Ok(Self { dir: Some(dir) })
     }
 
+    /// Whether anything is kept at all.
+    pub(crate) fn outlive_the_process(&self) -> bool {
+        self.dir.is_some()
+    }
+
     /// Where keys are, for people to read.
     pub(crate) fn storage(&self) -> &'static str {
         match self.dir {

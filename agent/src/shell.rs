@@ -259,8 +259,11 @@ impl Shell {
         });
     }
 
-    /// On a tmpfs a few files take microseconds, and many are written aside.
+    /// On a tmpfs a few files take microseconds; many are written aside.
     async fn keep(&self, kept: Vec<(EntryId, Held)>) {
+        if kept.len() <= FEW_FILES || !self.keys.outlive_the_process() {
+            return kept.iter().for_each(|(id, held)| self.keys.keep(id, held));
+        }
         let keys = self.keys.clone();
         let keep = move || kept.iter().for_each(|(id, held)| keys.keep(id, held));
         if let Err(broken) = spawn_blocking(keep).await {
@@ -336,5 +339,6 @@ fn save(view: &ViewFile, snapshot: Option<&Snapshot>) {
 /// Inputs that do not depend on which connection is open.
 const ANY_CONNECTION: u64 = 0;
 const BATCHES_AT_ONCE: usize = 2;
+const FEW_FILES: usize = 8;
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);

@@ -56,7 +56,11 @@ where
         // If nobody waits, the agent has ended before it began.
         let _ = bound.send(result);
         if let Some((runtime, listener)) = serving {
-            runtime.block_on(socket::serve(listener, api, connections_per_uid, stop));
+            // As a task: waking the future that a runtime blocks on costs a system call each time.
+            let serving = runtime.spawn(socket::serve(listener, api, connections_per_uid, stop));
+            if let Err(broken) = runtime.block_on(serving) {
+                tracing::error!(%broken, "the workload socket broke");
+            }
             runtime.shutdown_background(); // a file system that hangs must not hold up the end
         }
         let _ = closing.send(());
