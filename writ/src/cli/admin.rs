@@ -5,14 +5,14 @@ use serde_json::Value;
 use server_api::admin::{Applied, Client, Mode};
 use spiffe::TrustDomain;
 
-use super::{Shared, output};
+use super::{Shared, output, sockets};
 
 /// Connects to the server's private socket.
 pub(crate) async fn connect(shared: &Shared) -> Result<Client> {
-    let connected = Client::connect(&shared.sockets.server()?).await;
-    connected.map_err(|error| {
-        anyhow!("{error}; start a server with `writ up`, or name its socket with --socket or --data")
-    })
+    let socket = shared.sockets.server()?;
+    Client::connect(&socket)
+        .await
+        .map_err(|error| anyhow!("{error}; {}", sockets::way_out(&socket, "server")))
 }
 
 /// The server's state.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use server_api::ServerAddress;
 use spiffe::{Pin, TrustDomain};
 
-use super::{Shared, daemons, output};
+use super::{Shared, Usage, daemons, output};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -115,6 +115,13 @@ impl Flags {
     fn config(self, shared: &Shared) -> Result<agent::Config> {
         let layout = shared.sockets.layout()?;
         let server = self.server.context("--server names the server to join")?;
+        let first_start = !layout.agent_state().exists();
+        if first_start && self.pin.is_none() && !self.insecure_bootstrap {
+            return Err(Usage(
+                "a new agent knows its server by --pin, as `writ token create` prints it".to_owned(),
+            )
+            .into());
+        }
         let mut config = agent::Config::new(server, layout.agent_state(), layout.private, layout.public);
         config.token = self.token.map(Into::into);
         config.token_file = self.token_file;

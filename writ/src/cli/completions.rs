@@ -1,6 +1,9 @@
 //! `writ completions SHELL`
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::CommandFactory as _;
@@ -14,6 +17,9 @@ pub(crate) struct Completions {
 }
 
 pub(crate) fn run(completions: &Completions) -> Result<ExitCode> {
-    clap_complete::generate(completions.shell, &mut super::Writ::command(), "writ", &mut io::stdout());
+    // Written to memory first: the generator panics where standard output is closed.
+    let mut script = Vec::new();
+    clap_complete::generate(completions.shell, &mut super::Writ::command(), "writ", &mut script);
+    io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

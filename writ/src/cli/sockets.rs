@@ -5,6 +5,7 @@
 use std::{
     env,
     ffi::OsStr,
+    io,
     os::unix::{ffi::OsStrExt as _, net::UnixStream},
     path::{Path, PathBuf},
 };
@@ -71,6 +72,16 @@ impl Sockets {
             Ok(path) if UnixStream::connect(&path).is_ok() => Ok(path),
             _ => self.workload(),
         }
+    }
+}
+
+/// What to do where nobody answers on `socket`.
+pub(crate) fn way_out(socket: &Path, role: &str) -> String {
+    match UnixStream::connect(socket) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            format!("ask as root or as the user that runs the {role}")
+        }
+        _ => format!("start one with `writ up`, or name the {role}'s socket with --socket or --data"),
     }
 }
 

@@ -10,9 +10,9 @@ use anyhow::{Result, anyhow};
 use server_api::connect::connect_private;
 use tonic::transport::Channel;
 
+use crate::cli::sockets::way_out;
+
 /// Connects to the agent that listens on `socket`.
 async fn connect(socket: &Path) -> Result<Channel> {
-    connect_private(socket).await.map_err(|error| {
-        anyhow!("{error}; start an agent with `writ up`, or name its socket with --socket or --data")
-    })
+    connect_private(socket).await.map_err(|error| anyhow!("{error}; {}", way_out(socket, "agent")))
 }
