@@ -29,7 +29,8 @@ async fn main() -> Result<()> {
         .terminal_source_policy(TerminalSourcePolicy::FailClosed)
         .build()?;
 
-    let stream = TcpStream::connect(&address).await.with_context(|| format!("nobody listens on {address}"))?;
+    let stream =
+        TcpStream::connect(&address).await.with_context(|| format!("nobody listens on {address}"))?;
     let name = ServerName::try_from("not-checked.invalid")?;
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     stream.write_all(format!("greetings from {own}").as_bytes()).await?;
