@@ -163,7 +163,9 @@ func waiting(args []string) (any, error) {
 			go func() {
 				_, err := stream.Recv()
 				answered <- err
-				_, err = stream.Recv()
+				for err == nil {
+					_, err = stream.Recv()
+				}
 				answered <- err
 			}()
 			begun = time.Now()
