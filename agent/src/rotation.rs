@@ -20,6 +20,14 @@ pub(crate) struct Validity {
     pub(crate) until: Timestamp,
 }
 
+impl Validity {
+    /// The same for a certificate that was just made: its life begins now, and not as much earlier as
+    /// certificates are dated back for clocks that are slow.
+    pub(crate) fn from_now(self, now: Timestamp) -> Self {
+        Self { from: self.from.max(now), ..self }
+    }
+}
+
 /// Which entries need an SVID, and when.
 #[derive(Debug)]
 pub(crate) struct Rotation {
@@ -143,6 +151,12 @@ mod tests {
 
     fn id(n: u32) -> EntryId {
         format!("e{n}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_short_life_is_not_shortened_by_the_time_it_is_dated_back() {
+        let fresh = valid(-10, 6).from_now(at(0));
+        assert!(renewal(SEED, "e1", fresh) >= at(2), "{:?}", renewal(SEED, "e1", fresh));
     }
 
     fn valid(from: i64, until: i64) -> Validity {

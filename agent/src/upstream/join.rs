@@ -71,7 +71,8 @@ impl Upstream {
         if !id.is_in(trust_domain) || !id.path().starts_with("/spire/agent/") {
             return Err(Trouble::Unreachable(format!("the server gave this agent the certificate of {id}")));
         }
-        let certificate = OwnCertificate::new(chain, &self.key).map_err(unusable)?;
+        let mut certificate = OwnCertificate::new(chain, &self.key).map_err(unusable)?;
+        certificate.validity = certificate.validity.from_now(clock::now());
         self.adopt(certificate)
     }
 }
