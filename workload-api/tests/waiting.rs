@@ -15,7 +15,7 @@ async fn the_first_refusal_comes_at_once_and_the_second_call_waits_for_a_push() 
     let mut client = api.client().await;
     let asked = Instant::now();
     assert_eq!(fetch(&mut client).await.unwrap_err().code(), Code::PermissionDenied);
-    assert!(asked.elapsed() < Duration::from_millis(100), "took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
 
     // Another connection of the same process is the same client.
     let mut again = api.client().await;
