@@ -161,7 +161,8 @@ fn outcome(mode: Mode, object: &Declared, applied: &Applied, current: &[Value]) 
         }
         _ => Vec::new(),
     };
-    let spiffe_id = object.body["spiffe_id"].as_str().unwrap_or_default().to_owned();
+    let spiffe_id = after["spiffe_id"].as_str().or(object.body["spiffe_id"].as_str());
+    let spiffe_id = spiffe_id.unwrap_or_default().to_owned();
     Outcome { place: object.place.clone(), effect, spiffe_id, changes, error }
 }
 
