@@ -1,7 +1,7 @@
 //! The server: what is true. It decides commands into one log, keeps the certificate authority's keys,
 //! lets nodes join, and tells each node's agent what the node may know.
 //!
-//! Start with [`run`]. A change goes from `glue` (the wire) through `api` to [`ledger`] and [`writer`];
+//! Start with [`run`]. A change goes from `glue` (the wire) through `api` to `ledger` and `writer`;
 //! from there `push` takes it to the agents it concerns. `ca` signs; `callers` says who may call what.
 
 mod api;
