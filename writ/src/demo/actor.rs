@@ -129,6 +129,7 @@ async fn serve(own: &Own, stream: TcpStream, client: SpiffeId) -> Result<(Spiffe
     let svid = identities.default().context("no identity")?;
     let mut config = tls::server_config(verifier, tls::fixed_identity(svid.chain.clone(), &svid.key)?)?;
     config.alpn_protocols.clear();
+    stream.set_nodelay(true)?;
     let mut stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
     let peer = tls::peer_svid(stream.get_ref().1.peer_certificates())?.context("an anonymous caller")?.id;
     let mut said = String::new();
@@ -147,6 +148,7 @@ async fn call(own: &Own, address: &str, server: SpiffeId) -> Result<(SpiffeId, S
     config.alpn_protocols.clear();
     let name = ServerName::try_from("not-checked.invalid")?;
     let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     let peer = tls::peer_svid(stream.get_ref().1.peer_certificates())?.context("an anonymous server")?.id;
     stream.write_all(format!("good day from {}", svid.id.path()).as_bytes()).await?;

@@ -31,6 +31,7 @@ async fn main() -> Result<()> {
 
     let stream =
         TcpStream::connect(&address).await.with_context(|| format!("nobody listens on {address}"))?;
+    stream.set_nodelay(true)?;
     let name = ServerName::try_from("not-checked.invalid")?;
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     stream.write_all(format!("greetings from {own}").as_bytes()).await?;

@@ -44,6 +44,7 @@ async fn main() -> Result<()> {
 }
 
 async fn greet(acceptor: &TlsAcceptor, stream: TcpStream, client: &str) -> Result<String> {
+    stream.set_nodelay(true)?;
     let mut stream = acceptor.accept(stream).await?;
     let mut said = String::new();
     (&mut stream).take(1024).read_to_string(&mut said).await?;
