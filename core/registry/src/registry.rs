@@ -180,7 +180,7 @@ impl Registry {
         self.bundles.get(trust_domain)
     }
 
-    /// When the next object ends, so that [`crate::decide::Expire`] has something to do.
+    /// When the next object ends, so that [`crate::decide::expire::Expire`] has something to do.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.index.ends.get_min().map(|(end, _)| *end)
     }
