@@ -17,7 +17,7 @@ pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
 /// The most extensions accepted; real certificates have about ten.
 const MAX_EXTENSIONS: usize = 64;
 
-/// A well-formed certificate. Whether it may be used for anything is the [`super::profile`]'s question.
+/// A well-formed certificate. Whether it may be used for anything is the `profile`'s question.
 #[derive(Debug)]
 pub struct Certificate<'a> {
     x509: X509Certificate<'a>,
@@ -56,7 +56,7 @@ pub enum CertificateError {
     /// Signed with another algorithm than it says inside (RFC 5280 section 4.1.1.2).
     #[error("it names two different signature algorithms")]
     TwoAlgorithms,
-    /// More than [`MAX_EXTENSIONS`].
+    /// More than `MAX_EXTENSIONS`.
     #[error("it has {0} extensions; at most {MAX_EXTENSIONS} are accepted")]
     Extensions(usize),
     /// An extension is there twice (section 4.2).

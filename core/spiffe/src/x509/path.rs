@@ -2,7 +2,7 @@
 //!
 //! The search goes from the leaf upwards and checks each step completely, its signature last, before
 //! it takes the next: a step that fails is never tried again, and no chain costs more than
-//! [`MAX_SIGNATURES`] signatures.
+//! `MAX_SIGNATURES` signatures.
 
 use std::sync::Arc;
 
