@@ -93,7 +93,7 @@ fn is_of_the_same_user(own: &Peer, other: &Peer) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        identities::Publication,
+        publication::Publication,
         testing::{at, entry},
     };
 

@@ -15,7 +15,7 @@ use workload_api::X509Svid;
 
 use crate::{
     clock,
-    identities::{Held, MadeFor},
+    publication::{Held, MadeFor},
     rotation::Validity,
     spine::Input,
     upstream::Upstream,
@@ -118,7 +118,7 @@ fn take(
     if entry.expires_at.is_some_and(|end| validity.until > end) {
         return Err(NotMade::Unfit(Unfit::TooLong(validity.until)));
     }
-    Ok(Held { svid: Arc::new(svid), validity: validity.from_now(now), made_for: MadeFor::from(entry) })
+    Ok(Held { svid: Arc::new(svid), validity: validity.beginning_at(now), made_for: MadeFor::from(entry) })
 }
 
 /// An SVID of `id` for `key`, if that is what the chain is and the bundles vouch for it now.

@@ -18,8 +18,8 @@ use spiffe::{Bundles, PrivateKey, SpiffeId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::{
-    identities::{Held, MadeFor},
     issue::judge,
+    publication::{Held, MadeFor},
     state::Base64,
 };
 

@@ -14,6 +14,7 @@ mod issue;
 mod jitter;
 mod keys;
 mod matching;
+mod publication;
 mod replica;
 mod report;
 mod rotation;

@@ -23,7 +23,7 @@ pub(crate) struct Validity {
 impl Validity {
     /// The same for a certificate that was just made: its life begins now, and not as much earlier as
     /// certificates are dated back for clocks that are slow.
-    pub(crate) fn from_now(self, now: Timestamp) -> Self {
+    pub(crate) fn beginning_at(self, now: Timestamp) -> Self {
         Self { from: self.from.max(now), ..self }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_short_life_is_not_shortened_by_the_time_it_is_dated_back() {
-        let fresh = valid(-10, 6).from_now(at(0));
+        let fresh = valid(-10, 6).beginning_at(at(0));
         assert!(renewal(SEED, "e1", fresh) >= at(2), "{:?}", renewal(SEED, "e1", fresh));
     }
 

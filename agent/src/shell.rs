@@ -24,10 +24,11 @@ use tokio::{
 
 use crate::{
     clock,
-    identities::{Held, Identities},
+    identities::Identities,
     issue::{distrusted, issue},
     jitter::Seed,
     keys::Keys,
+    publication::Held,
     report::Report,
     run::Error,
     spine::{Effect, Input, Kept, Spine},

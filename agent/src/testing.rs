@@ -8,7 +8,7 @@ use spiffe::{PrivateKey, Timestamp};
 use workload_api::X509Svid;
 
 use crate::{
-    identities::{Held, MadeFor},
+    publication::{Held, MadeFor},
     rotation::Validity,
 };
 

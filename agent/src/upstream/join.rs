@@ -72,7 +72,7 @@ impl Upstream {
             return Err(Trouble::Unreachable(format!("the server gave this agent the certificate of {id}")));
         }
         let mut certificate = OwnCertificate::new(chain, &self.key).map_err(unusable)?;
-        certificate.validity = certificate.validity.from_now(clock::now());
+        certificate.validity = certificate.validity.beginning_at(clock::now());
         self.adopt(certificate)
     }
 }

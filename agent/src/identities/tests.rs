@@ -1,0 +1,138 @@
+//! Who is told what, and when.
+
+use super::*;
+use crate::testing::{at, entry, held};
+
+fn facts(texts: &[&str]) -> Facts {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn id(text: &str) -> EntryId {
+    text.parse().unwrap()
+}
+
+fn ids(standing: &Standing) -> Vec<String> {
+    match standing {
+        Standing::Holds(svids) => svids.ids().map(|id| id.path().to_owned()).collect(),
+        other => panic!("holds nothing: {other:?}"),
+    }
+}
+
+/// Entries `e1` (uid 1) and `e2` (uid 1, gid 2) with SVIDs until second 100.
+fn two_entries() -> (Identities, mpsc::UnboundedReceiver<EntryId>) {
+    let (identities, asked) = Identities::new();
+    let step = Publication {
+        put: vec![entry("e1", "/a", &["unix:uid:1"]), entry("e2", "/b", &["unix:uid:1", "unix:gid:2"])],
+        svids: vec![(id("e1"), held("/a", 0, 100)), (id("e2"), held("/b", 0, 100))],
+        view_is_known: true,
+        ..Publication::default()
+    };
+    identities.publish(step, at(0));
+    (identities, asked)
+}
+
+fn follow(identities: &Identities, texts: &[&str]) -> watch::Receiver<Standing> {
+    identities.follow(&facts(texts), &identities.wanted().1, at(0))
+}
+
+#[test]
+fn a_caller_gets_every_entry_that_matches_and_hears_of_changes_to_them() {
+    let (identities, _asked) = two_entries();
+    let mut one = follow(&identities, &["unix:uid:1", "unix:gid:3"]);
+    let mut both = follow(&identities, &["unix:uid:1", "unix:gid:2"]);
+    assert_eq!(ids(&one.borrow_and_update()), ["/a"]);
+    assert_eq!(ids(&both.borrow_and_update()), ["/a", "/b"]);
+
+    identities.publish(Publication { gone: vec![id("e2")], ..Publication::default() }, at(1));
+    assert!(!one.has_changed().unwrap(), "it is told what concerns it, and nothing else");
+    assert_eq!(ids(&both.borrow_and_update()), ["/a"]);
+
+    identities.publish(Publication { gone: vec![id("e1")], ..Publication::default() }, at(1));
+    assert!(matches!(*one.borrow_and_update(), Standing::Nothing));
+}
+
+#[test]
+fn callers_with_the_same_facts_share_one_answer() {
+    let (identities, _asked) = two_entries();
+    let (one, other) = (follow(&identities, &["unix:uid:1"]), follow(&identities, &["unix:uid:1"]));
+    match (&*one.borrow(), &*other.borrow()) {
+        (Standing::Holds(one), Standing::Holds(other)) => assert!(Arc::ptr_eq(one, other)),
+        others => panic!("{others:?}"),
+    };
+}
+
+#[test]
+fn an_entry_without_an_svid_is_asked_for_once_and_served_when_it_comes() {
+    let (identities, mut asked) = two_entries();
+    let put = vec![entry("e3", "/c", &["unix:uid:3"])];
+    identities.publish(Publication { put, ..Publication::default() }, at(0));
+    let mut caller = follow(&identities, &["unix:uid:3"]);
+    follow(&identities, &["unix:uid:3", "unix:gid:9"]);
+    assert!(matches!(*caller.borrow_and_update(), Standing::Preparing));
+    assert_eq!(asked.try_recv(), Ok(id("e3")));
+    assert!(asked.try_recv().is_err());
+    let svids = vec![(id("e3"), held("/c", 0, 100))];
+    identities.publish(Publication { svids, ..Publication::default() }, at(0));
+    assert_eq!(ids(&caller.borrow_and_update()), ["/c"]);
+}
+
+#[test]
+fn what_has_expired_is_not_served_even_before_it_is_withdrawn() {
+    let (identities, _asked) = two_entries();
+    let first = follow(&identities, &["unix:uid:1"]);
+    assert_eq!(ids(&first.borrow()), ["/a"]);
+    let late = identities.follow(&facts(&["unix:uid:1"]), &identities.wanted().1, at(100));
+    assert!(matches!(*late.borrow(), Standing::Preparing));
+}
+
+#[test]
+fn nobody_is_refused_before_the_view_is_known() {
+    let (identities, _asked) = Identities::new();
+    let mut caller = follow(&identities, &["unix:uid:1"]);
+    assert!(matches!(*caller.borrow_and_update(), Standing::Preparing));
+    identities.publish(Publication { view_is_known: true, ..Publication::default() }, at(0));
+    assert!(matches!(*caller.borrow_and_update(), Standing::Nothing));
+}
+
+#[test]
+fn a_caller_is_identified_again_when_an_entry_asks_for_another_kind_of_fact() {
+    let (identities, _asked) = two_entries();
+    let (wanted, asked) = identities.wanted();
+    assert!(!wanted.asks("unix", "sha256"));
+    let mut caller = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0));
+    caller.borrow_and_update();
+    let put = vec![entry("e4", "/d", &["unix:uid:9"])];
+    identities.publish(Publication { put, ..Publication::default() }, at(0));
+    assert!(!caller.has_changed().unwrap(), "uid was asked for already");
+    let put = vec![entry("e5", "/d", &["unix:sha256:00"])];
+    identities.publish(Publication { put, ..Publication::default() }, at(0));
+    assert!(matches!(*caller.borrow_and_update(), Standing::Outdated));
+    let stale = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0));
+    assert!(matches!(*stale.borrow(), Standing::Outdated), "what was proved before is not enough now");
+    assert_eq!(ids(&follow(&identities, &["unix:uid:1"]).borrow()), ["/a"]);
+}
+
+#[test]
+fn groups_that_nobody_follows_are_forgotten_when_there_are_many() {
+    let (identities, _asked) = two_entries();
+    let kept = follow(&identities, &["unix:uid:1"]);
+    for n in 0..3 * IDLE_GROUPS {
+        follow(&identities, &["unix:uid:1", &format!("unix:path:/{n}")]);
+    }
+    let inner = identities.inner.lock();
+    assert!(inner.groups.len() <= IDLE_GROUPS && inner.groups.contains_key(&facts(&["unix:uid:1"])));
+    assert!(inner.with_fact.len() <= IDLE_GROUPS + 1);
+    drop(kept);
+}
+
+#[test]
+fn an_administrator_learns_what_is_missing() {
+    let (identities, _asked) = two_entries();
+    let put = vec![entry("e6", "/f", &["unix:uid:7", "unix:gid:8"])];
+    identities.publish(Publication { put, ..Publication::default() }, at(0));
+    let (matches, almost) = identities.explain(&facts(&["unix:uid:1", "unix:gid:8"]));
+    assert_eq!(matches.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["e1"]);
+    let almost: Vec<_> =
+        almost.iter().map(|(entry, missing)| (entry.id.as_str(), missing[0].as_str())).collect();
+    assert_eq!(almost, [("e2", "unix:gid:2"), ("e6", "unix:uid:7")]);
+}
