@@ -184,7 +184,7 @@ impl Spine {
                 }
             }
             Input::Asked(id) => {
-                let known = self.rotation.holds(&id) || self.rotation.is_due(&id);
+                let known = self.rotation.holds(&id) || self.rotation.is_expected(&id);
                 if self.replica.entry(&id).is_some() && !known {
                     self.rotation.want(now, &id);
                 }
@@ -258,7 +258,7 @@ impl Spine {
             let same = before.is_some_and(|before| MadeFor::from(&*before) == MadeFor::from(&*entry));
             // What is held serves until its successor is there.
             let needed = self.rotation.holds(id) || !entry.disable_x509_svid_prefetch;
-            if needed && !(same && (self.rotation.holds(id) || self.rotation.is_due(id))) {
+            if needed && !(same && (self.rotation.holds(id) || self.rotation.is_expected(id))) {
                 self.rotation.want(now, id);
             }
             work.publication.put.push(entry);

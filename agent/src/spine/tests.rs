@@ -191,4 +191,5 @@ fn an_svid_on_demand_is_made_when_somebody_asks() {
     let effects = spine.step(at(1), delta(1, &[Arc::new(lazy)], &[]));
     assert_eq!(words(&effects), ["append 2", "publish +e2 - svids  without ", "save"]);
     assert_eq!(words(&spine.step(at(1), Input::Asked(id("e2")))), ["issue e2"]);
+    assert!(spine.step(at(1), Input::Asked(id("e2"))).is_empty(), "it is on the way already");
 }
