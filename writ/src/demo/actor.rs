@@ -3,7 +3,12 @@
 //! It knows nothing but the agent's socket. Orders come as lines of JSON on standard input, what
 //! happens goes out as lines of JSON; it ends with its standard input.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use rustls::pki_types::ServerName;
@@ -27,6 +32,7 @@ use crate::{
 };
 
 const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
+const ASKS_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const LONGEST_WORD: u64 = 1024;
 
 /// The hidden verb that runs it.
@@ -83,26 +89,41 @@ pub(crate) async fn run(actor: Actor) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps what the agent says, and nothing of it once the agent takes it back.
+/// Keeps what the agent says, and nothing of it once the agent takes it back. Then, as any client
+/// would, it asks again; only changes are told.
 async fn follow(socket: PathBuf, own: watch::Sender<Option<Arc<Identities>>>) -> Result<()> {
-    let refused = match workload::x509_svids(&socket).await {
-        Err(refused) => refused,
-        Ok(mut updates) => loop {
-            match updates.next(now).await {
-                Ok(identities) => {
-                    let Some(svid) = identities.default() else { continue };
-                    tell(&Event::Identity { spiffe_id: svid.id.clone(), not_after: svid.not_after })?;
-                    own.send_replace(Some(Arc::new(identities)));
+    let mut refused_before = false;
+    loop {
+        match until_refused(&socket, &own).await? {
+            Refused::Unavailable(error) => return tell(&Event::Failed { reason: format!("{error:#}") }),
+            Refused::NoIdentity(reason) => {
+                let was_somebody = own.send_replace(None).is_some();
+                if was_somebody || !refused_before {
+                    tell(&Event::NoIdentity { reason })?;
                 }
-                Err(refused) => break refused,
+                refused_before = true;
             }
-        },
+        }
+        tokio::time::sleep(ASKS_AGAIN_AFTER).await;
+    }
+}
+
+async fn until_refused(socket: &Path, own: &watch::Sender<Option<Arc<Identities>>>) -> Result<Refused> {
+    let mut updates = match workload::x509_svids(socket).await {
+        Ok(updates) => updates,
+        Err(refused) => return Ok(refused),
     };
-    own.send_replace(None);
-    tell(&match refused {
-        Refused::NoIdentity(reason) => Event::NoIdentity { reason },
-        Refused::Unavailable(error) => Event::Failed { reason: format!("{error:#}") },
-    })
+    loop {
+        let identities = match updates.next(now).await {
+            Ok(identities) => identities,
+            Err(refused) => return Ok(refused),
+        };
+        let Some(svid) = identities.default() else { continue };
+        let event = Event::Identity { spiffe_id: svid.id.clone(), not_after: svid.not_after };
+        if own.send_replace(Some(Arc::new(identities))).is_none() {
+            tell(&event)?;
+        }
+    }
 }
 
 async fn listen(own: Own, client: SpiffeId) -> Result<()> {
