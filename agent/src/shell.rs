@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use daemon::Health;
+use daemon::{Counter, Gauge, Health, Metrics};
 use parking_lot::Mutex;
 use registry::{
     LogId, Revision, Snapshot,
@@ -39,6 +39,14 @@ use crate::{
     view_file::ViewFile,
 };
 
+/// What `/metrics` shows of the agent.
+struct Figures {
+    connected: Gauge,
+    entries: Gauge,
+    svids: Gauge,
+    lost: Counter,
+}
+
 /// Called once, when callers can be answered.
 type Announce = Box<dyn FnOnce(SpiffeId) + Send>;
 
@@ -52,6 +60,7 @@ pub(crate) struct Shell {
     saving: Arc<Saving>,
     report: Arc<Report>,
     health: Health,
+    figures: Figures,
     news: mpsc::Sender<(u64, News)>,
     /// Batches on their way to the server.
     issuing: Arc<Semaphore>,
@@ -96,6 +105,7 @@ impl Shell {
             view: Arc::new(view),
             saving: Arc::default(),
             report,
+            figures: Figures::of(health.metrics()),
             health,
             news,
             issuing: Arc::new(Semaphore::new(BATCHES_AT_ONCE)),
@@ -135,6 +145,7 @@ impl Shell {
                 if matches!(input, Input::Connected) {
                     tracing::info!(server = %self.upstream.address(), "connected");
                     self.health.ready("server");
+                    self.figures.connected.set(1);
                     self.report.note(|report| (report.connected, report.problem) = (true, None));
                 }
                 self.step(input).await;
@@ -160,6 +171,8 @@ impl Shell {
             tracing::warn!(server = %self.upstream.address(), problem = says, "no connection to the server");
         }
         self.health.unready("server", says);
+        self.figures.connected.set(0);
+        self.figures.lost.increment();
         if matches!(trouble, Trouble::Expelled(_)) {
             self.step(Input::Expelled).await;
         }
@@ -174,6 +187,9 @@ impl Shell {
         }
         let revision = self.spine.position().map(|(_, at)| at.0);
         let next_rotation = self.spine.next_due();
+        let (entries, svids) = self.identities.count();
+        self.figures.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.figures.svids.set(i64::try_from(svids).unwrap_or(i64::MAX));
         let certificate = self.upstream.certificate();
         let pin = self.upstream.pin();
         self.report.note(|report| {
@@ -310,6 +326,22 @@ impl Shell {
         let span =
             self.spine.wake().map_or(LONGEST_SLEEP, |wake| wake.since(clock::now()).min(LONGEST_SLEEP));
         Instant::now() + span
+    }
+}
+
+impl Figures {
+    fn of(metrics: &Metrics) -> Self {
+        let lost = "Connections to the server that ended or could not be made.";
+        Self {
+            connected: metrics.gauge(
+                "writ_agent_connected",
+                "1 while the server's changes are followed.",
+                &[],
+            ),
+            entries: metrics.gauge("writ_agent_entries", "Entries of this node.", &[]),
+            svids: metrics.gauge("writ_agent_svids", "X509-SVIDs that are ready to be handed out.", &[]),
+            lost: metrics.counter("writ_agent_lost_connections_total", lost, &[]),
+        }
     }
 }
 

@@ -38,12 +38,14 @@ impl<S: Source> Call<S> {
         let answer_within = timeout.map_or(Duration::MAX, shortly_before);
         let mut caller = session.identify(&api.source, &api.queue, None).await?;
         let mut standings = api.source.follow(&caller);
-        let mut seat = None;
+        let (mut seat, mut waited) = (None, false);
         loop {
             let standing = standings.borrow_and_update().clone();
             let (patience, refusal) = match standing {
                 Standing::Holds(svids) => {
-                    session.line.check().map_err(|_| Refusal::Changed)?;
+                    if waited {
+                        session.line.check().map_err(|_| Refusal::Changed)?;
+                    }
                     api.served(&session);
                     return Ok(Granted { api, session, caller, standings, svids });
                 }
@@ -62,6 +64,7 @@ impl<S: Source> Call<S> {
                 }
             };
             let until = asked + patience.min(answer_within).min(LONGEST);
+            waited = true;
             match tokio::time::timeout_at(until, standings.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Refusal::NoIdentity(session.line.peer().pid())),

@@ -32,7 +32,8 @@ impl<S: Source> Session<S> {
         self.line.peer().credentials().uid.effective
     }
 
-    /// Who is asking. `outdated` is an earlier answer that no longer suffices.
+    /// Who is asking, at this moment: whoever is known already is checked, and closed if it is not the
+    /// same any more. `outdated` is an earlier answer that no longer suffices.
     pub(crate) async fn identify(
         &self,
         source: &S,
@@ -45,6 +46,7 @@ impl<S: Source> Session<S> {
         if let Some(caller) = &*known
             && !outdated.is_some_and(|outdated| Arc::ptr_eq(outdated, caller))
         {
+            self.line.check().map_err(|_| Refusal::Changed)?;
             return Ok(caller.clone());
         }
         let _turn = queue.turn(self.uid(), peer.process()).await;

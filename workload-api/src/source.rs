@@ -12,7 +12,7 @@ pub trait Source: Send + Sync + 'static {
     /// What was proved about a process; made by `identify` alone.
     type Caller: Send + Sync + 'static;
 
-    /// Proves what is needed to know who this process is.
+    /// Proves what is needed to know who this process is; at the end it is still the same one.
     fn identify(&self, peer: &Arc<Peer>)
     -> impl Future<Output = Result<Self::Caller, CannotIdentify>> + Send;
 

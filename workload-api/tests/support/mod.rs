@@ -43,9 +43,9 @@ pub struct Commanded {
 impl Source for Commanded {
     type Caller = ();
 
-    async fn identify(&self, _: &Arc<Peer>) -> Result<(), CannotIdentify> {
+    async fn identify(&self, peer: &Arc<Peer>) -> Result<(), CannotIdentify> {
         self.identified.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(peer.check()?)
     }
 
     fn is_lasting(&self, (): &()) -> bool {
