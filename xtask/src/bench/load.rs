@@ -52,8 +52,8 @@ impl Load {
         ask(&self.program, arguments)
     }
 
-    pub(crate) fn fetch(&self, socket: &str, clients: usize, seconds: f64, reuse: bool) -> Result<Figures> {
-        fetch(&self.program, socket, clients, seconds, reuse, 0)
+    pub(crate) fn fetch(&self, socket: &str, clients: usize, seconds: f64, how: How) -> Result<Figures> {
+        fetch(&self.program, socket, clients, seconds, how, 0)
     }
 
     pub(crate) fn entries(&self, subject: &Subject, from: usize, count: usize) -> Result<Figures> {
@@ -152,6 +152,51 @@ fn fetch(
     socket: &str,
     clients: usize,
     seconds: f64,
+    how: How,
+    count: usize,
+) -> Result<Figures> {
+    let (clients, seconds, count) = (clients.to_string(), seconds.to_string(), count.to_string());
+    let mut arguments =
+        vec!["fetch", "--socket", socket, "--clients", &clients, "--seconds", &seconds, "--count", &count];
+    match how {
+        How::Lean => arguments.push("--lean"),
+        How::Grpc => {}
+        How::GrpcKept => arguments.push("--reuse"),
+    }
+    Figures::read(&ask(program, &arguments)?)
+}
+
+/// By which client something is fetched.
+#[derive(Clone, Copy)]
+pub(crate) enum How {
+    /// One that speaks HTTP/2 frames: what is measured is the agent.
+    Lean,
+    /// grpc-go, a new channel each time: its set-up takes most of the two cores.
+    Grpc,
+    /// grpc-go, one channel kept.
+    GrpcKept,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn ask(program: &Path, arguments: &[&str]) -> Result<Value> {
+    let output = Command::new(program).args(arguments).output().context("cannot start the load client")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    let text = String::from_utf8(output.stdout).context("the load client printed no text")?;
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("load {} printed no figures", arguments[0]))
+}
+
+/// The verb `fetch`; a count of 0 means by time alone.
+fn fetch(
+    program: &Path,
+    socket: &str,
+    clients: usize,
+    seconds: f64,
     reuse: bool,
     count: usize,
 ) -> Result<Figures> {
@@ -174,15 +219,8 @@ impl Large {
         &self.program
     }
 
-    pub(crate) fn fetch(
-        &self,
-        socket: &str,
-        clients: usize,
-        seconds: f64,
-        reuse: bool,
-        count: usize,
-    ) -> Result<Figures> {
-        fetch(&self.program, socket, clients, seconds, reuse, count)
+    pub(crate) fn fetch(&self, socket: &str, seconds: f64, count: usize) -> Result<Figures> {
+        fetch(&self.program, socket, 1, seconds, How::Grpc, count)
     }
 }
 

@@ -50,7 +50,12 @@ func fetch(args []string) (any, error) {
 	seconds := flags.Float64("seconds", 2, "how long")
 	count := flags.Int("count", 0, "stop each client after so many; 0 means by time only")
 	reuse := flags.Bool("reuse", false, "one connection for each client, a new stream each time")
+	lean := flags.Bool("lean", false, "speak HTTP/2 frames instead of using a gRPC library")
 	_ = flags.Parse(args)
+	begun, err := opening()
+	if err != nil {
+		return nil, err
+	}
 
 	var mutex sync.Mutex
 	var all []time.Duration
@@ -62,7 +67,13 @@ func fetch(args []string) (any, error) {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			took, err := client(*socket, end, *count, *reuse)
+			var took []time.Duration
+			var err error
+			if *lean {
+				took, err = repeat(end, *count, func() error { return leanly(*socket, begun) })
+			} else {
+				took, err = client(*socket, end, *count, *reuse)
+			}
 			mutex.Lock()
 			defer mutex.Unlock()
 			all = append(all, took...)
@@ -76,25 +87,34 @@ func fetch(args []string) (any, error) {
 	return of(all, 1, time.Since(start)), nil
 }
 
-func client(socket string, end time.Time, count int, reuse bool) (took []time.Duration, err error) {
+// client fetches by gRPC; without reuse each time over a connection of its own.
+func client(socket string, end time.Time, count int, reuse bool) ([]time.Duration, error) {
 	var conn *grpc.ClientConn
-	for time.Now().Before(end) && (count == 0 || len(took) < count) {
-		start := time.Now()
+	return repeat(end, count, func() (err error) {
 		if conn == nil {
 			if conn, err = dial(socket); err != nil {
-				return
+				return err
 			}
 		}
-		if err = first(conn); err != nil {
-			return
+		if err = first(conn); err != nil || reuse {
+			return err
+		}
+		err = conn.Close()
+		conn = nil
+		return err
+	})
+}
+
+// repeat does something until the time is over, or so many times where count is not 0.
+func repeat(end time.Time, count int, do func() error) (took []time.Duration, err error) {
+	for time.Now().Before(end) && (count == 0 || len(took) < count) {
+		start := time.Now()
+		if err := do(); err != nil {
+			return took, err
 		}
 		took = append(took, time.Since(start))
-		if !reuse {
-			conn.Close()
-			conn = nil
-		}
 	}
-	return
+	return took, nil
 }
 
 // streams opens many streams, each on a connection of its own, says so and holds them.
