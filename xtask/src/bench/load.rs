@@ -177,38 +177,6 @@ pub(crate) enum How {
     GrpcKept,
 }
 
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn ask(program: &Path, arguments: &[&str]) -> Result<Value> {
-    let output = Command::new(program).args(arguments).output().context("cannot start the load client")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-    let text = String::from_utf8(output.stdout).context("the load client printed no text")?;
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).with_context(|| format!("load {} printed no figures", arguments[0]))
-}
-
-/// The verb `fetch`; a count of 0 means by time alone.
-fn fetch(
-    program: &Path,
-    socket: &str,
-    clients: usize,
-    seconds: f64,
-    reuse: bool,
-    count: usize,
-) -> Result<Figures> {
-    let (clients, seconds, count) = (clients.to_string(), seconds.to_string(), count.to_string());
-    let mut arguments =
-        vec!["fetch", "--socket", socket, "--clients", &clients, "--seconds", &seconds, "--count", &count];
-    if reuse {
-        arguments.push("--reuse");
-    }
-    Figures::read(&ask(program, &arguments)?)
-}
-
 /// A client of unusual size.
 pub(crate) struct Large {
     program: PathBuf,
