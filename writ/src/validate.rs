@@ -67,6 +67,10 @@ fn answer<'a>(line: &'a [u8], clock: &impl Fn() -> Timestamp) -> Answer<'a> {
         Err(error) => return reject(id_of(line), format!("the line is not a question: {error}")),
     };
     let input = question.input.map_or("null", RawValue::get);
+    // Reading a struct also takes an array for one; a question is an object, and so is its input.
+    if !is_object(line) || (question.input.is_some() && !is_object(input.as_bytes())) {
+        return reject(id_of(line), "the line and its input must be JSON objects".to_owned());
+    }
     let started = Instant::now();
     let outcome = match question.op.as_str() {
         "spiffe_id" => identity::spiffe_id(input),
@@ -92,6 +96,10 @@ fn reject(id: Option<&RawValue>, error: String) -> Answer<'_> {
 }
 
 /// The id of a line whose other members are not as they should be.
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
 fn id_of(line: &[u8]) -> Option<&RawValue> {
     #[derive(Deserialize)]
     struct Id<'a> {

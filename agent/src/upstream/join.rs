@@ -41,8 +41,14 @@ impl Upstream {
         let verifier = self.trust.verifier(trust_domain)?;
         let tls = tls::client_config(verifier, None).map_err(unusable)?;
         let channel = connect::connect(&self.address, Arc::new(tls)).await.map_err(unusable)?;
-        let chain = attest::Client::new(channel).join(token.reveal().trim(), &self.request()?).await?;
+        let joined = attest::Client::new(channel).join(token.reveal().trim(), &self.request()?).await;
+        // That a spent token does not count again is not the reason why the agent is out.
+        let chain = joined.map_err(|error| match (Trouble::from(error), self.expelled.lock().clone()) {
+            (Trouble::Hopeless(_), Some(reason)) => Trouble::Hopeless(reason),
+            (trouble, _) => trouble,
+        })?;
         let validity = self.take(trust_domain, chain)?;
+        *self.expelled.lock() = None;
         tracing::info!(until = %validity.until, "joined the server");
         Ok(validity)
     }

@@ -31,6 +31,8 @@ pub(crate) struct Upstream {
     token: Option<Secret>,
     certificate: Mutex<Option<Arc<OwnCertificate>>>,
     channel: Mutex<Option<Channel>>,
+    /// Why the server expelled this node, until it has joined again.
+    expelled: Mutex<Option<String>>,
 }
 
 /// What an operator says about the server.
@@ -75,6 +77,7 @@ impl Upstream {
             token: terms.token,
             certificate: Mutex::new(certificate),
             channel: Mutex::new(None),
+            expelled: Mutex::new(None),
         })
     }
 

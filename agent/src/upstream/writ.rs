@@ -133,16 +133,22 @@ impl Upstream {
         let says =
             format!("{error}; run on the server: writ token create --node NAME, and start the agent with it");
         match reason {
-            Reason::AgentNotAttested | Reason::AgentBanned => {
-                self.disown();
-                Trouble::Expelled(says)
-            }
+            // Its refusal says what lifts the ban.
+            Reason::AgentBanned => self.expelled(error.to_string()),
+            // Another certificate is the node's now: somebody took its place.
+            Reason::AgentNotAttested | Reason::AgentNotActive => self.expelled(says),
             // With a token, the next try joins anew.
-            Reason::AgentExpired | Reason::AgentNotActive | Reason::AgentMustReattest => {
+            Reason::AgentExpired | Reason::AgentMustReattest => {
                 self.disown();
                 Trouble::Unreachable(says)
             }
             Reason::Unknown => Trouble::Unreachable(says),
         }
+    }
+
+    fn expelled(&self, says: String) -> Trouble {
+        self.disown();
+        *self.expelled.lock() = Some(says.clone());
+        Trouble::Expelled(says)
     }
 }

@@ -136,6 +136,15 @@ pub(crate) fn address(config: &Config, listening: SocketAddr) -> (String, Vec<St
     (format!("{name}:{}", listening.port()), vec![warning])
 }
 
+/// A warning where the token's node is there already.
+pub(crate) fn taken(registry: &registry::Registry, node: &NodeName) -> Option<String> {
+    registry.node(&well_known::joined_node(registry.trust_domain(), node))?;
+    Some(format!(
+        "node {node} has joined already; the machine that joins with this token takes its place, and the agent \
+         that is there now loses its identities"
+    ))
+}
+
 /// 128 random bits.
 fn random_name() -> Result<NodeName, TokenError> {
     let mut bytes = [0_u8; 16];

@@ -85,7 +85,8 @@ impl Admin for Service {
             TokenError::Refused(refusal) => status::call(&refusal),
             TokenError::Unavailable(error) => unavailable(error),
         })?;
-        let (server_address, warnings) = tokens::address(&self.0.config, self.0.listening);
+        let (server_address, mut warnings) = tokens::address(&self.0.config, self.0.listening);
+        warnings.extend(tokens::taken(&self.0.ledger.current(), &made.node));
         Ok(Response::new(CreateTokenResponse {
             token: made.token,
             node: made.node.to_string(),

@@ -1,6 +1,7 @@
 //! `writ apply` and `writ diff`: entries from files.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -114,6 +115,8 @@ async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outco
     for file in &files.files {
         read(file, &mut declared)?;
     }
+    ensure!(!declared.is_empty(), "there is no object in the files; name files with a document for each");
+    differ(&declared)?;
     let mut outcomes = Vec::with_capacity(declared.len());
     for batch in declared.chunks(BATCH) {
         let bodies = batch.iter().map(|object| serde_json::to_vec(&object.body).map(Into::into));
@@ -128,6 +131,25 @@ async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outco
         }
     }
     Ok(outcomes)
+}
+
+/// Two documents about one entry would undo each other each time they are applied.
+fn differ(declared: &[Declared]) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for Declared { place, body } in declared {
+        let mut selectors: Vec<_> =
+            body["selectors"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        selectors.sort();
+        let parent = body.get("parent").or_else(|| body.get("parent_id"));
+        let about = match body.get("id") {
+            Some(id) => id.to_string(),
+            None => format!("{} {parent:?} {selectors:?}", body["spiffe_id"]),
+        };
+        if let Some(other) = seen.insert(about, place) {
+            bail!("{other} and {place} are about the same entry; keep one of them");
+        }
+    }
+    Ok(())
 }
 
 /// The objects that a dry run would change, as they are now.
@@ -267,6 +289,18 @@ mod tests {
         assert!(error.contains("a.yaml, document 2") && error.contains("Pod"), "{error}");
         assert!(declared("- a\n").is_err());
         assert!(declared("{").is_err());
+    }
+
+    #[test]
+    fn two_documents_about_one_entry_are_refused_with_both_places() {
+        let mut read = Vec::new();
+        let one = "kind: Entry\nspiffe_id: /a\nparent_id: local\nselectors: [\"x:a\", \"x:b\"]\n";
+        let same =
+            "---\nkind: Entry\nspiffe_id: /a\nparent_id: local\nselectors: [\"x:b\", \"x:a\"]\nhint: h\n";
+        parse(&format!("{one}{same}"), "a.yaml", &mut read).unwrap();
+        let error = differ(&read).unwrap_err().to_string();
+        assert!(error.contains("document 1") && error.contains("document 2"), "{error}");
+        assert!(differ(&read[..1]).is_ok());
     }
 
     #[test]

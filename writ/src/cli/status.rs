@@ -21,9 +21,16 @@ Exit 1 where neither a server nor an agent answers.";
 pub(crate) async fn run(shared: &Shared) -> Result<ExitCode> {
     let (server, agent) = (server(shared).await, agent(shared).await);
     let any = server.is_ok() || agent.is_ok();
-    let page = json!({ "server": half(server), "agent": half(agent) });
-    output::show(shared.output, &page, |page| {
-        format!("{}\n{}", section("server", &page["server"]), section("agent", &page["agent"]))
+    let mut page = serde_json::Map::new();
+    for (name, state) in [("server", server), ("agent", agent)] {
+        // One socket is one daemon's; that the other is not there is no news.
+        if state.is_ok() || !any || shared.sockets.socket.is_none() {
+            page.insert(name.to_owned(), half(state));
+        }
+    }
+    output::show(shared.output, &Value::Object(page), |page| {
+        let sections = ["server", "agent"].iter().filter_map(|name| Some(section(name, page.get(*name)?)));
+        sections.collect::<Vec<_>>().join("\n")
     })?;
     Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -63,6 +63,7 @@ pub(crate) async fn run(verb: TokenVerb, shared: &Shared) -> Result<ExitCode> {
     match verb {
         TokenVerb::Create { node, ttl } => {
             let seconds = i64::try_from(ttl.as_secs()).context("--ttl is too long")?;
+            anyhow::ensure!(seconds > 0, "--ttl is less than a second, and nobody could join with the token");
             let made = server.create_token(node.as_deref().unwrap_or(""), seconds.max(1)).await?;
             let command = format!(
                 "writ agent run --server {} --token {} --pin {}",

@@ -42,10 +42,12 @@ pub(crate) async fn run(demo: Demo, shared: &Shared) -> Result<ExitCode> {
         .context("cannot make a temporary directory")?;
     stage.say(&format!("Everything happens in {}, which is removed at the end.", dir.path().display()))?;
 
+    // From here on a signal ends the demo in order, so that nothing is left behind.
+    let (_trigger, shutdown) = daemon::Shutdown::on_signals().context("cannot listen for signals")?;
     let host = start_host(&mut stage, dir.path(), demo.insecure_peer_by_pid).await?;
     let told = tokio::select! {
         told = tell(&mut stage, dir.path(), &host) => told,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::Error::msg("the demo was interrupted")),
+        () = shutdown.requested() => Err(anyhow::Error::msg("the demo was interrupted")),
     };
     host.stop().await;
     dir.close().context("cannot remove the temporary directory")?;

@@ -91,8 +91,13 @@ impl Plan {
         }
         let mut admin =
             Client::connect(&server.server_admin).await.context("the server just said that it serves")?;
-        let made =
-            admin.create_token(NODE, TOKEN_SECONDS).await.context("cannot make a token for this machine")?;
+        let made = admin.create_token(NODE, TOKEN_SECONDS).await.with_context(|| {
+            format!(
+                "cannot make a token for this machine (to lift a ban, run the server alone with: \
+                 writ server run --config {}; and beside it: writ node evict {NODE})",
+                self.layout.state.join("server.toml").display()
+            )
+        })?;
         let path = self.layout.state.join("join-token");
         write_private(&path, made.token.as_bytes())?;
         Ok(Some(path))

@@ -226,3 +226,11 @@ fn x509_path() {
     assert_rejected("x509_path", with("peer_certificate", json!("no PEM")));
     assert_rejected("x509_path", with("extended_key_usage", json!(["unheardOf"])));
 }
+
+#[test]
+fn an_array_is_no_question_and_no_input() {
+    let answers = answers(
+        b"[5,\"trust_domain\",{\"s_b64\":\"YS5i\"}]\n{\"op\":\"trust_domain\",\"input\":[\"YS5i\"]}\n",
+    );
+    assert!(answers.len() == 2 && answers.iter().all(|answer| answer.contains("\"reject\"")), "{answers:?}");
+}

@@ -79,6 +79,10 @@ impl Needed {
 impl Fields {
     pub(super) fn checked(self) -> Result<Self, Usage> {
         let too_long = |ttl: &Option<Duration>| ttl.is_some_and(|ttl| u32::try_from(ttl.as_secs()).is_err());
+        let split = |ttl: &Option<Duration>| ttl.is_some_and(|ttl| ttl.subsec_nanos() > 0);
+        if split(&self.others.ttl) || split(&self.others.jwt_ttl) {
+            return Err(Usage("a ttl is a whole number of seconds".to_owned()));
+        }
         if too_long(&self.others.ttl) || too_long(&self.others.jwt_ttl) {
             return Err(Usage("a ttl is at most 136 years".to_owned()));
         }
