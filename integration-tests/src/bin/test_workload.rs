@@ -2,8 +2,8 @@
 //! to do what honest programs do not, such as lending its connection.
 //!
 //! `fetch SOCKET`, `watch SOCKET`: the usual. `speak`: the same over the connection that is its
-//! standard input. `lend SOCKET PROGRAM`: connects, then becomes PROGRAM with the connection as
-//! standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
+//! standard input. `lend SOCKET PROGRAM`: connects, waits for the end of its input, then becomes
+//! PROGRAM with the connection as standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
 //! connection. `leave SOCKET`: connects, hands the connection to a child and is gone. `open SOCKET N`:
 //! holds N streams open. Each prints JSON lines.
 #![expect(clippy::print_stdout, reason = "its product is what it prints")]
@@ -37,6 +37,8 @@ async fn main() -> io::Result<()> {
         }
         ["lend", socket, program] => {
             let stream = UnixStream::connect(socket)?;
+            println!("{}", json!({ "connected": true }));
+            io::copy(&mut io::stdin(), &mut io::sink())?;
             Err(Command::new(program).arg("speak").stdin(Stdio::from(OwnedFd::from(stream))).exec())
         }
         ["turn", socket, program] => turn(Path::new(socket), program).await,

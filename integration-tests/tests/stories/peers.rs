@@ -1,8 +1,9 @@
 //! The process that connected must be the one that is served.
 
+use std::fs;
 use std::process::Command;
 
-use integration_tests::{Folder, Running, Writ, test_workload};
+use integration_tests::{Folder, Running, Writ, eventually, test_workload};
 use nix::sys::signal::Signal;
 
 use crate::{SOON, own_uid};
@@ -14,11 +15,20 @@ fn a_connection_whose_process_became_another_program_gets_nothing() {
     let folder = Folder::new();
     let (borrower, lender) =
         (folder.copy(&test_workload(), "borrower"), folder.copy(&test_workload(), "lender"));
-    let honest = start(&folder, Command::new(&borrower).arg("fetch").arg(writ.workload_socket()), "honest");
+    let held = || fs::read_dir(format!("/proc/{}/fd", writ.ready.agent_pid)).map_or(0, Iterator::count);
+    let before = held();
+    let mut honest =
+        start(&folder, Command::new(&borrower).arg("fetch").arg(writ.workload_socket()), "honest");
     honest.json("an identity for who asks itself", SOON, |line| line["ids"][0] == writ.id("/honest"));
+    honest.ended(SOON);
+    eventually("the agent lets it go", SOON, || (held() <= before).then_some(()));
 
-    let lent =
+    let mut lent =
         start(&folder, Command::new(&lender).arg("lend").arg(writ.workload_socket()).arg(&borrower), "lent");
+    lent.json("a connection", SOON, |line| line["connected"] == true);
+    // What happens before the agent has accepted it cannot tell from honest use: the lender must have been seen.
+    eventually("the agent pins the lender", SOON, || (held() > before + 1).then_some(()));
+    lent.close_input();
     let answer = lent.json("a refusal", SOON, |line| line["code"].is_string() || line["ids"].is_array());
     assert!(answer["ids"].is_null(), "a lent connection was served: {answer}");
 }
