@@ -70,6 +70,16 @@ impl Running {
         }
     }
 
+    /// The next line that it prints; `None` if it ends instead.
+    #[track_caller]
+    pub fn line_unless_it_ends(&self, limit: Duration) -> Option<String> {
+        match self.next_line(limit) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("{} said nothing for {limit:?}", self.name),
+        }
+    }
+
     /// The next line that is JSON and for which `wanted` holds.
     #[track_caller]
     pub fn json(
@@ -92,6 +102,16 @@ impl Running {
             seen.join("\n"),
             self.log()
         )
+    }
+
+    /// The next line that it prints, or none where it has ended; panics if it does neither.
+    #[track_caller]
+    pub fn line_or_end(&self, limit: Duration) -> Option<String> {
+        match self.next_line(limit) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("{} said nothing for {limit:?}", self.name),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
     }
 
     fn next_line(&self, limit: Duration) -> Result<String, RecvTimeoutError> {
