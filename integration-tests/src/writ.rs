@@ -270,7 +270,19 @@ impl Writ {
         }
         arguments.extend(more);
         let entry = self.ask(&arguments);
+        self.until_the_agent_knows();
         entry["id"].as_str().unwrap_or_else(|| panic!("an entry has an id: {entry}")).to_owned()
+    }
+
+    /// Waits until what the server has committed has reached this node's agent: who asks before that is
+    /// rightly refused.
+    #[track_caller]
+    pub fn until_the_agent_knows(&self) {
+        let revision = self.ask(&["status"])["server"]["revision"].as_u64().expect("a server has a revision");
+        eventually(&format!("the agent follows to revision {revision}"), START, || {
+            let status = self.run(&["status", "--output", "json"]).json();
+            (status["agent"]["revision"].as_u64()? >= revision).then_some(())
+        });
     }
 
     /// Deletes an entry.
