@@ -255,7 +255,7 @@ impl Writ {
         self.run(&all).done().json()
     }
 
-    /// Registers an identity on this node, and returns the entry's ID.
+    /// Registers an identity on this node, waits until its agent has it, and returns the entry's ID.
     #[track_caller]
     pub fn entry(&self, path: &str, selectors: &[&str]) -> String {
         self.entry_with(path, selectors, &[])
@@ -269,20 +269,16 @@ impl Writ {
             arguments.extend(["--selector", selector]);
         }
         arguments.extend(more);
+        let before = self.known();
         let entry = self.ask(&arguments);
-        self.until_the_agent_knows();
+        // Who asks before it has reached the agent is rightly refused.
+        eventually("the agent has the entry", START, || (self.known() > before).then_some(()));
         entry["id"].as_str().unwrap_or_else(|| panic!("an entry has an id: {entry}")).to_owned()
     }
 
-    /// Waits until what the server has committed has reached this node's agent: who asks before that is
-    /// rightly refused.
-    #[track_caller]
-    pub fn until_the_agent_knows(&self) {
-        let revision = self.ask(&["status"])["server"]["revision"].as_u64().expect("a server has a revision");
-        eventually(&format!("the agent follows to revision {revision}"), START, || {
-            let status = self.run(&["status", "--output", "json"]).json();
-            (status["agent"]["revision"].as_u64()? >= revision).then_some(())
-        });
+    /// How many entries this node's agent has.
+    fn known(&self) -> Option<u64> {
+        self.run(&["status", "--output", "json"]).json()["agent"]["entries"].as_u64()
     }
 
     /// Deletes an entry.
