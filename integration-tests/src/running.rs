@@ -104,16 +104,6 @@ impl Running {
         )
     }
 
-    /// The next line that it prints, or none where it has ended; panics if it does neither.
-    #[track_caller]
-    pub fn line_or_end(&self, limit: Duration) -> Option<String> {
-        match self.next_line(limit) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Timeout) => panic!("{} said nothing for {limit:?}", self.name),
-            Err(RecvTimeoutError::Disconnected) => None,
-        }
-    }
-
     fn next_line(&self, limit: Duration) -> Result<String, RecvTimeoutError> {
         self.lines.lock().expect("nobody panics with it").recv_timeout(limit)
     }
