@@ -19,8 +19,8 @@ use crate::{ledger::Unavailable, wakes::Wakes};
 const MAX_COMMANDS: usize = 512;
 /// A group is closed when it has so many changes: beyond that a longer transaction gains nothing.
 const MAX_CHANGES: usize = 4096;
-/// Events that are kept; objects and audit leaves stay for ever.
-const KEPT_EVENTS: u64 = 10_000;
+/// Events that are kept, for whoever follows the log; objects and audit leaves stay for ever.
+const KEPT_EVENTS: u64 = 100_000;
 /// Older events are forgotten so many at a time.
 const COMPACT_EVERY: u64 = 1_000;
 const PART: &str = "log";
