@@ -36,6 +36,7 @@ pub(crate) const TABLE: &[(&str, May)] = &[
     ("/writ.node.v1.Node/Bundle", May::Anyone),
     ("/writ.node.v1.Node/Follow", May::Node),
     ("/writ.node.v1.Node/Sign", May::Node),
+    ("/writ.node.v1.Node/SignJwt", May::Node),
     ("/writ.admin.v1.Admin/Status", May::Admin),
     ("/writ.admin.v1.Admin/List", May::Admin),
     ("/writ.admin.v1.Admin/Apply", May::Admin),

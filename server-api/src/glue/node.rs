@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::writ::node::v1::{
-    BundleRequest, Delta, FollowRequest, SignItem, SignRequest, node_client::NodeClient,
+    BundleRequest, Delta, FollowRequest, SignItem, SignJwtItem, SignJwtRequest, SignRequest,
+    node_client::NodeClient,
 };
 use registry::{LogId, Revision, objects::EntryId};
-use spiffe::SignedBundle;
+use spiffe::{SignedBundle, Timestamp};
 use tonic::{Code, Request, Streaming, transport::Channel};
 
 use super::CallError;
@@ -47,6 +48,26 @@ pub struct Unsigned {
 
 /// A certificate chain, DER, leaf first, without the root.
 pub type Chain = Vec<Bytes>;
+
+/// A token that an agent wants.
+#[derive(Clone, Debug)]
+pub struct JwtOrder {
+    /// For which entry of this node's view.
+    pub entry: EntryId,
+    /// For whom: 1 to 32.
+    pub audiences: Vec<String>,
+}
+
+/// A JWT-SVID as the server signed it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// JWS in compact serialisation.
+    pub token: String,
+    /// When its life began.
+    pub issued_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
 
 impl Client {
     /// A client over `channel`.
@@ -90,6 +111,39 @@ impl Client {
             .map(|result| match Code::from_i32(result.code) {
                 Code::Ok if !result.chain.is_empty() => Ok(result.chain),
                 Code::Ok => Err(Unsigned { code: Code::Internal, message: "no certificate came".to_owned() }),
+                code => Err(Unsigned { code, message: result.message }),
+            })
+            .collect())
+    }
+}
+
+impl Client {
+    /// Has tokens signed; results in the order of the orders, of which there are at most
+    /// [`crate::wire::delta::MAX_BATCH`].
+    pub async fn sign_jwt(
+        &mut self,
+        orders: Vec<JwtOrder>,
+    ) -> Result<Vec<Result<Token, Unsigned>>, CallError> {
+        let asked = orders.len();
+        let item = |order: JwtOrder| SignJwtItem {
+            entry_id: order.entry.as_str().to_owned(),
+            audience: order.audiences,
+        };
+        let mut request = Request::new(SignJwtRequest { items: orders.into_iter().map(item).collect() });
+        request.set_timeout(WITHIN);
+        let results = self.0.sign_jwt(request).await?.into_inner().results;
+        if results.len() != asked {
+            return Err(CallError::Nonsense(format!("{} results for {asked} tokens", results.len())));
+        }
+        Ok(results
+            .into_iter()
+            .map(|result| match Code::from_i32(result.code) {
+                Code::Ok if !result.token.is_empty() => Ok(Token {
+                    token: result.token,
+                    issued_at: Timestamp::from_unix_millis(result.issued_at),
+                    expires_at: Timestamp::from_unix_millis(result.expires_at),
+                }),
+                Code::Ok => Err(Unsigned { code: Code::Internal, message: "no token came".to_owned() }),
                 code => Err(Unsigned { code, message: result.message }),
             })
             .collect())

@@ -4,8 +4,8 @@ use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _, stream};
 use proto::writ::node::v1::{
-    BundleRequest, Delta, FollowRequest, SignRequest, SignResponse, SignResult, SignedBundle,
-    node_server::Node,
+    BundleRequest, Delta, FollowRequest, SignJwtRequest, SignJwtResponse, SignRequest, SignResponse,
+    SignResult, SignedBundle, node_server::Node,
 };
 use registry::{LogId, Revision};
 use server_api::wire::{bundle, delta::Parts};
@@ -54,5 +54,9 @@ impl Node for Service {
             }
         });
         Ok(Response::new(SignResponse { results: results.collect() }))
+    }
+    async fn sign_jwt(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
+        let _ = node_caller(&request)?;
+        Err(Status::unimplemented("this server signs no JWT-SVIDs yet"))
     }
 }
