@@ -8,6 +8,7 @@ mod arrows;
 mod bench;
 mod long;
 mod report;
+mod spire;
 mod test;
 mod tools;
 

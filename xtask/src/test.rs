@@ -8,17 +8,19 @@ use anyhow::{Context, Result, ensure};
 
 use crate::arrows;
 use crate::report::{Missing, Report};
+use crate::spire;
 use crate::tools::{self, cargo};
 
 /// One step: its name, what it shows, and how.
 struct Step(&'static str, &'static str, fn(&mut Vec<Missing>) -> Result<()>);
 
 /// In the order of a reader's patience: quick answers first.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step("fmt", "the code is formatted", |_| tools::run(tools::bare_cargo("fmt").args(["--all", "--check"]))),
     Step("tools", "wheels, Go modules and Go clients, fetched into target/", |missing| {
         tools::fetch_wheels(missing)?;
-        tools::build_go_clients(missing)
+        tools::build_go_clients(missing)?;
+        spire::begin(missing)
     }),
     Step("arrows", "rooms use only what ARCHITECTURE.md allows", |_| arrows::check()),
     Step("deny", "no banned crate, licence or source", |_| deny()),
@@ -47,6 +49,9 @@ const STEPS: [Step; 12] = [
     Step("docs", "no broken link in the code's documentation", |_| {
         tools::run(cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))
     }),
+    Step("spire", "stories with SPIRE's own agent, server and command line", |missing| {
+        if spire::wait(missing)? { tests("spire", missing) } else { Ok(()) }
+    }),
 ];
 
 /// Runs the named steps, or all of them.
@@ -66,6 +71,7 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     for Step(name, story, work) in chosen {
         report.step(name, story, work);
     }
+    spire::end();
     Ok(report.close(env::var("CI").is_ok_and(|ci| ci == "true")))
 }
 
@@ -85,11 +91,13 @@ fn tests(part: &str, missing: &mut Vec<Missing>) -> Result<()> {
     fs::write(&notes, "").with_context(|| format!("cannot write {}", notes.display()))?;
     let stories = "package(writ-integration-tests)";
     let documents = "test(/^(examples|documents)/)";
+    let peers = "test(/^spire_/)";
     let mut command = if tools::wheel("cargo-nextest").exists() {
         let mut command = Command::new(tools::wheel("cargo-nextest"));
         let filter = match part {
             "unit" => format!("not ({stories} and kind(test))"),
-            "integration" => format!("{stories} and kind(test) and not {documents}"),
+            "integration" => format!("{stories} and kind(test) and not ({documents} or {peers})"),
+            "spire" => format!("{stories} and kind(test) and {peers}"),
             _ => format!("{stories} and kind(test) and {documents}"),
         };
         command.current_dir(tools::root()).args(["nextest", "run", "--locked", "--workspace"]);
@@ -101,8 +109,10 @@ fn tests(part: &str, missing: &mut Vec<Missing>) -> Result<()> {
         match part {
             "unit" => command.args(["--exclude", "writ-integration-tests"]),
             "integration" => {
-                command.args(["--test", "integration", "--", "--skip", "examples", "--skip", "documents"])
+                let elsewhere = ["--skip", "examples", "--skip", "documents", "--skip", "spire_"];
+                command.args(["--test", "integration", "--"]).args(elsewhere)
             }
+            "spire" => command.args(["--test", "integration", "--", "spire_"]),
             _ => command.args(["--test", "integration", "--", "examples", "documents"]),
         };
         command

@@ -119,7 +119,7 @@ pub(crate) fn build_go_clients(missing: &mut Vec<Missing>) -> Result<()> {
 }
 
 /// Go with its modules below `target/`, writable so that the folder can simply be removed.
-fn go(verb: &str) -> Command {
+pub(crate) fn go(verb: &str) -> Command {
     let mut command = Command::new("go");
     let flags = env::var("GOFLAGS").unwrap_or_default();
     command
@@ -129,6 +129,22 @@ fn go(verb: &str) -> Command {
         .env("GOTOOLCHAIN", "local")
         .env("CGO_ENABLED", "0");
     command
+}
+
+/// The same command, which leaves the machine to whoever is in more of a hurry.
+pub(crate) fn patient(command: &Command) -> Command {
+    let mut patient = Command::new("nice");
+    patient.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => patient.env(name, value),
+            None => patient.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        patient.current_dir(folder);
+    }
+    patient
 }
 
 /// The command as a person would type it.
