@@ -165,6 +165,13 @@ impl Bundles {
         self.0.remove(trust_domain);
     }
 
+    /// Of these bundles, those of the trust domains that `wanted` says.
+    #[must_use]
+    pub fn only(&self, mut wanted: impl FnMut(&TrustDomain) -> bool) -> Self {
+        let of = self.0.iter().filter(|(trust_domain, _)| wanted(trust_domain));
+        Self(of.map(|(trust_domain, trusted)| (trust_domain.clone(), trusted.clone())).collect())
+    }
+
     /// The bundle of the trust domain with this name.
     pub fn get(&self, trust_domain: &str) -> Option<&Arc<Bundle>> {
         self.0.get(trust_domain).map(|trusted| &trusted.bundle)

@@ -3,6 +3,7 @@
 //! Everything here is pure: bytes and `now` come in, values go out. Bytes from outside are bounded,
 //! parsed once, and never panic. What a node or a registry makes of an identity is not decided here.
 
+pub mod audience;
 pub mod bundle;
 pub mod id;
 mod json;
@@ -16,6 +17,7 @@ pub mod time;
 pub mod tls;
 pub mod x509;
 
+pub use audience::{AudienceError, Audiences};
 pub use bundle::{Bundle, BundleError, Bundles, JwtAuthority};
 pub use id::{IdError, SpiffeId, TrustDomain};
 pub use jwk::Jwk;
