@@ -12,14 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     wakes::Wakes,
-    writer::{Asked, Job, Writer, WriterEnd},
+    writer::{Asked, Message, Writer, WriterEnd},
 };
 
 /// The registry and its writer. A clone is another handle.
 #[derive(Clone)]
 pub(crate) struct Ledger {
     current: Arc<ArcSwap<Registry>>,
-    queue: mpsc::Sender<Box<dyn Job>>,
+    queue: mpsc::Sender<Message>,
     wakes: Wakes,
     changed: watch::Receiver<()>,
 }
@@ -39,12 +39,12 @@ impl Ledger {
         log: Box<dyn Log>,
         health: daemon::Health,
     ) -> std::io::Result<(Self, oneshot::Receiver<WriterEnd>)> {
-        let (queue, commands) = mpsc::channel(QUEUE);
+        let (queue, messages) = mpsc::channel(QUEUE);
         let current = Arc::new(ArcSwap::from_pointee(registry));
         let wakes = Wakes::default();
         let (changes, changed) = watch::channel(());
         let writer = Writer::new(log, current.clone(), wakes.clone(), changes, health);
-        let end = writer.start(commands)?;
+        let end = writer.start(messages)?;
         Ok((Self { current, queue, wakes, changed }, end))
     }
 
@@ -61,8 +61,14 @@ impl Ledger {
     ) -> Result<C::Answer, Unavailable> {
         let stopped = || Unavailable("the server is stopping".to_owned());
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Box::new(Asked { command, author, answer })).await.map_err(|_| stopped())?;
+        let job = Box::new(Asked { command, author, answer });
+        self.queue.send(Message::Decide(job)).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Has the log closed after what waits now. Whoever asks later hears that the server is stopping.
+    pub(crate) async fn close(&self) {
+        let _ = self.queue.send(Message::Close).await; // it may have ended by itself
     }
 
     /// How many commands wait for the log.

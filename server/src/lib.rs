@@ -117,6 +117,8 @@ struct Server {
 const JOIN_AT_ONCE: usize = 32;
 /// After the end is requested, calls that are under way have this long.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Then the log has this long to be closed; only a disk that hangs needs more.
+const CLOSE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs a server until the end is requested. `ready` is told once it serves.
 pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> Result<(), Error> {
@@ -152,6 +154,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     };
     let health_address = serve_health(&config, &health, &shutdown).await?;
 
+    let closing = ledger.clone();
     let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let server = Arc::new(Server {
         config: config.clone(),
@@ -193,11 +196,15 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let drained = async {
         while doors.join_next().await.is_some() {}
         let _ = turning.await;
-        // When nobody holds the ledger any more, the writer closes the log.
-        let _ = log_ended.await;
     };
     if ended.is_ok() && tokio::time::timeout(DRAIN_WITHIN, drained).await.is_err() {
         tracing::warn!("some calls did not end in time and were cut");
+    }
+    if !matches!(ended, Err(Error::Log(_))) {
+        let closed = async { tokio::join!(closing.close(), log_ended) };
+        if tokio::time::timeout(CLOSE_WITHIN, closed).await.is_err() {
+            tracing::warn!("the log was not closed in time; the next start takes in what lies beside it");
+        }
     }
     let _ = disk::remove(&socket);
     drop(lock);

@@ -20,7 +20,7 @@ const MAX_COMMANDS: usize = 512;
 /// A group is closed when it has so many changes: beyond that a longer transaction gains nothing.
 const MAX_CHANGES: usize = 4096;
 /// Events that are kept, for whoever follows the log; objects and audit leaves stay for ever.
-const KEPT_EVENTS: u64 = 100_000;
+const KEPT_EVENTS: u64 = 10_000;
 /// Older events are forgotten so many at a time.
 const COMPACT_EVERY: u64 = 1_000;
 const PART: &str = "log";
@@ -51,6 +51,14 @@ pub(crate) struct Writer {
 pub(crate) trait Job: Send {
     /// Decides the command on top of the group.
     fn decide(self: Box<Self>, group: &mut Group);
+}
+
+/// What the writer is asked for.
+pub(crate) enum Message {
+    /// To decide a command.
+    Decide(Box<dyn Job>),
+    /// To close the log, whoever may still want something of it.
+    Close,
 }
 
 /// A command and where its answer goes.
@@ -132,26 +140,43 @@ impl Writer {
         Self { log, current, wakes, changes, health, compact_at }
     }
 
-    /// Starts the thread. It ends with the queue, or when the log can take nothing more.
+    /// Starts the thread. It ends with the queue, when it is told to, or when the log can take nothing
+    /// more; once the end is told, the log is closed.
     pub(crate) fn start(
-        mut self,
-        mut commands: mpsc::Receiver<Box<dyn Job>>,
+        self,
+        messages: mpsc::Receiver<Message>,
     ) -> std::io::Result<oneshot::Receiver<WriterEnd>> {
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("writ-writer".to_owned()).spawn(move || {
-            let why = loop {
-                let Some(first) = commands.blocking_recv() else { break WriterEnd::Stopped };
-                let group = self.decide(first, &mut commands);
-                if let Err(error) = self.commit(group) {
-                    break error.into();
-                }
-            };
+            let why = self.run(messages);
             drop(end.send(why));
         })?;
         Ok(ended)
     }
 
-    fn decide(&self, first: Box<dyn Job>, commands: &mut mpsc::Receiver<Box<dyn Job>>) -> Group {
+    fn run(mut self, mut messages: mpsc::Receiver<Message>) -> WriterEnd {
+        let mut next = None;
+        while let Some(message) = next.take().or_else(|| messages.blocking_recv()) {
+            match message {
+                Message::Decide(first) => {
+                    let group;
+                    (group, next) = self.decide(first, &mut messages);
+                    if let Err(error) = self.commit(group) {
+                        return error.into();
+                    }
+                }
+                Message::Close => break,
+            }
+        }
+        WriterEnd::Stopped
+    }
+
+    /// Decides what waits until the group is full, or something else than a command is next.
+    fn decide(
+        &self,
+        first: Box<dyn Job>,
+        messages: &mut mpsc::Receiver<Message>,
+    ) -> (Group, Option<Message>) {
         let mut group = Group {
             draft: Registry::clone(&self.current.load()),
             now: Timestamp::from_unix_millis(now_unix_millis()),
@@ -161,12 +186,14 @@ impl Writer {
             answers: Vec::new(),
         };
         first.decide(&mut group);
-        while !group.is_full()
-            && let Ok(next) = commands.try_recv()
-        {
-            next.decide(&mut group);
+        while !group.is_full() {
+            match messages.try_recv() {
+                Ok(Message::Decide(job)) => job.decide(&mut group),
+                Ok(other) => return (group, Some(other)),
+                Err(_) => break,
+            }
         }
-        group
+        (group, None)
     }
 
     /// Makes a group durable and known. An error is one after which this log must not be used.
@@ -212,7 +239,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
     use parking_lot::Mutex;
     use registry::{
@@ -234,9 +261,17 @@ mod tests {
         forgotten: Arc<AtomicUsize>,
         /// While its sender lives, nothing becomes durable.
         gate: Arc<Mutex<Option<std::sync::mpsc::Receiver<()>>>>,
+        closed: Arc<AtomicBool>,
     }
 
     struct Watched(Memory, Disk);
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            thread::sleep(std::time::Duration::from_millis(50)); // as SQLite does, when much is to be carried over
+            self.1.closed.store(true, Relaxed);
+        }
+    }
 
     impl Log for Watched {
         fn id(&self) -> &registry::LogId {
@@ -348,5 +383,16 @@ mod tests {
         assert!(matches!(ended.await.unwrap(), WriterEnd::Log(StoreError::Fenced)));
         assert!(ledger.submit(token("n"), Author::Server).await.is_err());
         assert_eq!(ledger.current().tokens().len(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn once_the_end_is_told_the_log_is_closed_whoever_still_holds_the_ledger() {
+        let (ledger, ended, disk, _health) = start();
+        let last = ledger.submit(token("n"), Author::Server);
+        last.await.unwrap().unwrap();
+        ledger.close().await;
+        assert!(matches!(ended.await.unwrap(), WriterEnd::Stopped));
+        assert!(disk.closed.load(Relaxed), "the end was told too early");
+        assert!(ledger.submit(token("n"), Author::Server).await.is_err());
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use server::CaKeys;
 use spiffe::PrivateKey;
 
-use crate::support::{Host, View, config};
+use crate::support::{Host, View, config, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_nodes_entries_authorities_and_the_pin() {
@@ -105,4 +105,36 @@ async fn a_directory_of_another_trust_domain_is_refused() {
     let refused = host.restart_with(|config| config.trust_domain = "other.example".parse().unwrap()).await;
     let error = refused.err().unwrap().to_string();
     assert!(error.contains("other.example"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_load_closes_the_log_so_that_nothing_lies_beside_it() {
+    let host = Host::start().await;
+    let agent = host.agent("n").await;
+    let mut view = View::follow(&agent, None).await.unwrap();
+    view.step().await.unwrap();
+    let (state, socket) = (host.config.state_dir.clone(), host.serving.socket.clone());
+    let load: Vec<_> = (0..8)
+        .map(|writer| {
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                let mut admin = server_api::admin::Client::connect(&socket).await.unwrap();
+                let mut tokens = 0;
+                while admin.create_token(&format!("w{writer}-{tokens}"), 600).await.is_ok() {
+                    tokens += 1;
+                }
+                tokens
+            })
+        })
+        .collect();
+    eventually("the load is under way", async || {
+        host.admin().await.list("token", vec![]).await.unwrap().len() > 50
+    })
+    .await;
+    assert!(state.join("log.db-wal").exists(), "while it serves, its newest rows lie beside the log");
+    host.stop().await;
+    assert!(!state.join("log.db-wal").exists(), "the log was not closed");
+    for writer in load {
+        assert!(writer.await.unwrap() > 0);
+    }
 }
