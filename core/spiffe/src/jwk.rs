@@ -76,6 +76,10 @@ impl Jwk {
                 let (Some(n), Some(e)) = (bytes(jwk, "n"), bytes(jwk, "e")) else {
                     return Err(JwkError::Malformed("n or e is not a number in base64url"));
                 };
+                // RFC 7518 section 2: a number has no more bytes than it needs.
+                if [&n, &e].into_iter().any(|number| number.first() == Some(&0)) {
+                    return Err(JwkError::Malformed("n or e begins with a zero byte"));
+                }
                 Self::rsa(&n, &e)
             }
             _ => Err(JwkError::Unknown),
@@ -124,6 +128,11 @@ impl Jwk {
         }
     }
 
+    /// The size of a big-endian number.
+    pub(crate) fn bits(number: &[u8]) -> usize {
+        number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+    }
+
     fn on_curve(curve: Curve, point: Vec<u8>) -> Result<Self, JwkError> {
         let algorithm = match curve {
             Curve::P256 => &ECDSA_P256_SHA256_FIXED,
@@ -142,8 +151,8 @@ impl Jwk {
             let leading = number.iter().take_while(|byte| **byte == 0).count();
             number[leading..].to_vec()
         });
-        if n.is_empty() || e.is_empty() {
-            return Err(JwkError::Malformed("n or e is zero"));
+        if [&n, &e].into_iter().any(|number| number.last().is_none_or(|last| last % 2 == 0)) || e == [1] {
+            return Err(JwkError::Malformed("n or e is even, or e is 1"));
         }
         if n.len() > MAX_RSA_BYTES || e.len() > MAX_RSA_EXPONENT_BYTES {
             return Err(JwkError::Malformed("the RSA key has more than 4096 bits"));

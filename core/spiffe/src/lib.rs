@@ -1,4 +1,4 @@
-//! SPIFFE's own nouns: identifiers, selectors, bundles, X.509-SVIDs and the TLS verifiers built on them.
+//! SPIFFE's own nouns: identifiers, selectors, bundles, X.509- and JWT-SVIDs, and the TLS verifiers built on them.
 //!
 //! Everything here is pure: bytes and `now` come in, values go out. Bytes from outside are bounded,
 //! parsed once, and never panic. What a node or a registry makes of an identity is not decided here.
@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod id;
 mod json;
 pub mod jwk;
+pub mod jwt;
 pub mod key;
 pub mod pin;
 pub mod selector;
