@@ -53,7 +53,6 @@ impl Alarms {
     }
 
     /// For how many entries there is one.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.of.len()
     }

@@ -42,6 +42,10 @@ pub struct Config {
     /// Where `/live`, `/ready` and `/metrics` are; nowhere without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_listen: Option<SocketAddr>,
+    /// For so many entries an SVID is made before anybody asks; for the rest of a larger view, when
+    /// somebody does.
+    #[serde(default = "svid_prefetch")]
+    pub svid_prefetch: usize,
     /// What one caller may take.
     #[serde(default)]
     pub limits: Limits,
@@ -84,9 +88,15 @@ impl Config {
             public_dir,
             insecure_peer_by_pid: false,
             health_listen: None,
+            svid_prefetch: svid_prefetch(),
             limits: Limits::default(),
         }
     }
+}
+
+/// What SPIRE's agent keeps by default.
+fn svid_prefetch() -> usize {
+    1000
 }
 
 impl Secret {

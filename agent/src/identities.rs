@@ -102,10 +102,7 @@ impl Identities {
             Some(_) => inner.tell(facts, now),
             None => inner.open(facts, asked, now),
         }
-        for id in inner.unmade(facts) {
-            // An error means that the agent is ending.
-            let _ = self.asked.send(id);
-        }
+        self.ask_for(inner.unmade(facts));
         match inner.groups.get(facts) {
             Some(group) => group.standing.subscribe(),
             None => watch::channel(Standing::Preparing).1,
@@ -118,6 +115,15 @@ impl Identities {
         let concerned = inner.apply(step);
         for facts in concerned {
             inner.tell(&facts, now);
+            self.ask_for(inner.unmade(&facts));
+        }
+    }
+
+    /// Wants SVIDs made for these.
+    fn ask_for(&self, unmade: Vec<EntryId>) {
+        for id in unmade {
+            // An error means that the agent is ending.
+            let _ = self.asked.send(id);
         }
     }
 

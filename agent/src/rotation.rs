@@ -129,6 +129,11 @@ impl Rotation {
         self.ends.next()
     }
 
+    /// For how many entries, about, an SVID is held or will come.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len().max(self.due.len() + self.flying.len())
+    }
+
     /// Whether an SVID is held for this entry.
     pub(crate) fn holds(&self, id: &EntryId) -> bool {
         self.ends.get(id).is_some()

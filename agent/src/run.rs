@@ -25,10 +25,12 @@ use crate::{
         public::{self, DoorError, PublicDoor},
     },
     identities::Identities,
+    jitter::Seed,
     keys::Keys,
     report::{Fixed, Report},
     shell::Shell,
     spine::Kept,
+    spine::Spine,
     state::{State, StateError},
     upstream::{Terms, Upstream},
     view_file::ViewFile,
@@ -124,7 +126,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let ready = Box::new(move |spiffe_id| {
         ready.announce(Serving { spiffe_id, workload_socket, agent_socket, health: health_address });
     });
-    let shell = Shell::new(upstream, identities, keys, view, report, health, news, ready);
+    let spine = Spine::new(Seed(rand::random()), config.svid_prefetch);
+    let shell = Shell::new(spine, upstream, identities, keys, view, report, health, news, ready);
     let PublicDoor { mut closed } = public;
     let ended = tokio::select! {
         never = shell.run(kept, newsfeed, asked) => match never {

@@ -26,7 +26,6 @@ use crate::{
     clock,
     identities::Identities,
     issue::{distrusted, issue},
-    jitter::Seed,
     keys::Keys,
     publication::Held,
     report::Report,
@@ -86,6 +85,7 @@ impl Shell {
         reason = "it is put together in one place, from parts that all differ"
     )]
     pub(crate) fn new(
+        spine: Spine,
         upstream: Arc<Upstream>,
         identities: Arc<Identities>,
         keys: Keys,
@@ -98,7 +98,7 @@ impl Shell {
         health.unready("view", "the agent has not heard of its entries yet");
         health.unready("server", "no connection to the server yet");
         Self {
-            spine: Spine::new(Seed(rand::random())),
+            spine,
             upstream,
             identities,
             keys: Arc::new(keys),

@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Spine {
     seed: Seed,
+    /// For so many entries an SVID is made before anybody asks.
+    prefetched: usize,
     replica: Replica,
     rotation: Rotation,
     /// When which entry ends by itself.
@@ -57,6 +59,8 @@ struct Work {
     publication: Publication,
     keep: Vec<(EntryId, Held)>,
     wipe: Vec<EntryId>,
+    /// Entries that may have an SVID before anybody asks.
+    prefetch: Vec<EntryId>,
     append: Option<Delta>,
     save: bool,
     verify_held: bool,
@@ -74,9 +78,10 @@ enum From {
 
 impl Spine {
     /// An agent that has not started.
-    pub(crate) fn new(seed: Seed) -> Self {
+    pub(crate) fn new(seed: Seed, prefetched: usize) -> Self {
         Self {
             seed,
+            prefetched,
             replica: Replica::default(),
             rotation: Rotation::new(seed),
             endings: Alarms::default(),
@@ -89,6 +94,7 @@ impl Spine {
     pub(crate) fn step(&mut self, now: Timestamp, input: Input) -> Vec<Effect> {
         let mut work = Work::default();
         self.take(now, input, &mut work);
+        self.prefetch(now, &mut work);
         self.end_what_ends(now, &mut work);
         self.effects(now, work)
     }
@@ -256,12 +262,28 @@ impl Spine {
                 None => self.endings.clear(id),
             }
             let same = before.is_some_and(|before| MadeFor::from(&*before) == MadeFor::from(&*entry));
-            // What is held serves until its successor is there.
-            let needed = self.rotation.holds(id) || !entry.disable_x509_svid_prefetch;
-            if needed && !(same && (self.rotation.holds(id) || self.rotation.is_expected(id))) {
+            let known = self.rotation.holds(id) || self.rotation.is_expected(id);
+            if known && !same {
+                // What is held serves until its successor is there.
                 self.rotation.want(now, id);
+            } else if !known && !entry.disable_x509_svid_prefetch {
+                work.prefetch.push(id.clone());
             }
             work.publication.put.push(entry);
+        }
+    }
+
+    /// Makes SVIDs before anybody asks, so that the first one who does need not wait; of a large view
+    /// only for a part, and for the rest when somebody asks: most of it is never run on this node.
+    fn prefetch(&mut self, now: Timestamp, work: &mut Work) {
+        for id in work.prefetch.drain(..) {
+            if self.rotation.len() >= self.prefetched {
+                break;
+            }
+            // Meanwhile it may have been found among those that were kept, or be gone again.
+            if self.replica.entry(&id).is_some() && !self.rotation.holds(&id) {
+                self.rotation.want(now, &id);
+            }
         }
     }
 

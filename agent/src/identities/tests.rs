@@ -136,3 +136,13 @@ fn an_administrator_learns_what_is_missing() {
         almost.iter().map(|(entry, missing)| (entry.id.as_str(), missing[0].as_str())).collect();
     assert_eq!(almost, [("e2", "unix:gid:2"), ("e6", "unix:uid:7")]);
 }
+
+#[test]
+fn an_entry_that_comes_later_is_asked_for_where_somebody_matches_it() {
+    let (identities, mut asked) = two_entries();
+    let _one = follow(&identities, &["unix:uid:1"]);
+    let (mine, others) = (entry("e3", "/c", &["unix:uid:1"]), entry("e4", "/d", &["unix:uid:2"]));
+    identities.publish(Publication { put: vec![mine, others], ..Publication::default() }, at(1));
+    assert_eq!(asked.try_recv().unwrap(), id("e3"));
+    assert!(asked.try_recv().is_err());
+}

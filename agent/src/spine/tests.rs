@@ -55,7 +55,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
 
 /// An agent that is connected and holds an SVID for `e1` from second 0 to 3600.
 fn serving() -> Spine {
-    let mut spine = Spine::new(Seed(1));
+    let mut spine = Spine::new(Seed(1), 3);
     assert_eq!(words(&spine.step(at(0), Input::Start(Kept::default()))), ["connect"]);
     assert_eq!(words(&spine.step(at(0), Input::Connected)), [""; 0]);
     let effects = spine.step(at(0), snapshot(1, &[entry("e1", "/a", &["unix:uid:1"])]));
@@ -133,7 +133,7 @@ fn an_entry_ends_by_itself_with_the_server_away() {
 
 #[test]
 fn what_was_kept_is_served_before_the_server_is_found() {
-    let mut spine = Spine::new(Seed(1));
+    let mut spine = Spine::new(Seed(1), 3);
     let entries = [entry("e1", "/a", &["unix:uid:1"]), entry("e9", "/gone", &["unix:uid:1"])];
     let Input::Snapshot(view) = snapshot(5, &entries) else { return };
     let Input::Delta(went) = delta(5, &[], &["e9"]) else { return };
@@ -192,4 +192,19 @@ fn an_svid_on_demand_is_made_when_somebody_asks() {
     assert_eq!(words(&effects), ["append 2", "publish +e2 - svids  without ", "save"]);
     assert_eq!(words(&spine.step(at(1), Input::Asked(id("e2")))), ["issue e2"]);
     assert!(spine.step(at(1), Input::Asked(id("e2"))).is_empty(), "it is on the way already");
+}
+
+#[test]
+fn of_a_large_view_only_a_part_has_svids_before_anybody_asks() {
+    let mut spine = serving();
+    let more = ["e2", "e3", "e4", "e5"].map(|id| entry(id, &format!("/{id}"), &["unix:uid:2"]));
+    let effects = words(&spine.step(at(1), delta(1, &more, &[])));
+    assert!(effects.contains(&"issue e2,e3".to_owned()), "{effects:?}");
+    assert_eq!(words(&spine.step(at(1), Input::Asked(id("e5")))), ["issue e5"]);
+    assert_eq!(words(&spine.step(at(2), delta(2, &[], &["e2", "e3"]))).last().unwrap(), "save");
+    let one = entry("e6", "/e6", &["unix:uid:2"]);
+    assert!(
+        words(&spine.step(at(3), delta(3, &[one], &[]))).contains(&"issue e6".to_owned()),
+        "there is room again"
+    );
 }
