@@ -100,18 +100,23 @@ impl Turns {
     async fn step(&self, step: Step) -> Result<(), TurnError> {
         let registry = self.ledger.current();
         let turn = match step {
-            Step::Prepare => {
+            Step::Prepare(used_for) => {
                 let ttl = registry.settings().ca_ttl;
-                Turn::Prepare(self.ca.prepare(registry.trust_domain(), ttl, now())?)
+                Turn::Prepare(self.ca.prepare(used_for, registry.trust_domain(), ttl, now())?)
             }
             Step::Activate(id) => Turn::Activate(id),
             Step::Retire(id) => Turn::Retire(id),
         };
         match &turn {
             Turn::Prepare(new) => {
-                tracing::info!(authority = %new.id, until = %new.not_after, "prepares an authority")
+                let used_for = new.kind.used_for();
+                tracing::info!(authority = %new.id, ?used_for, until = %new.not_after, "prepares an authority");
             }
             Turn::Activate(id) => tracing::info!(authority = %id, "signs with this authority from now on"),
+            Turn::Taint(id) => {
+                tracing::warn!(authority = %id, "has everything replaced that this authority signed")
+            }
+            Turn::Revoke(id) => tracing::warn!(authority = %id, "trusts this authority no more"),
             Turn::Retire(id) => tracing::info!(authority = %id, "publishes this authority no more"),
         }
         Ok(self.ledger.submit(TurnAuthorities { turns: vec![turn] }, Author::Server).await??)

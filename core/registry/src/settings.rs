@@ -11,7 +11,7 @@ use crate::objects::Entry;
 pub struct Settings {
     /// The trust domain that this log is about.
     pub trust_domain: TrustDomain,
-    /// How long an X.509 authority lives.
+    /// How long an authority lives.
     pub ca_ttl: Duration,
     /// How long an X509-SVID lives where its entry says nothing.
     pub x509_svid_ttl: Duration,
@@ -42,6 +42,15 @@ impl Settings {
     pub fn x509_svid_ttl_of(&self, entry: &Entry) -> Duration {
         let asked = match entry.x509_svid_ttl {
             0 => self.x509_svid_ttl,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        asked.min(self.longest_svid_ttl())
+    }
+
+    /// How long JWT-SVIDs of `entry` live.
+    pub fn jwt_svid_ttl_of(&self, entry: &Entry) -> Duration {
+        let asked = match entry.jwt_svid_ttl {
+            0 => self.jwt_svid_ttl,
             seconds => Duration::from_secs(seconds.into()),
         };
         asked.min(self.longest_svid_ttl())

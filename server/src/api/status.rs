@@ -26,11 +26,13 @@ pub(crate) fn json(server: &Server) -> Value {
         "tokens": registry.tokens().len(),
         "authorities": authorities.iter().map(|authority| json!({
             "id": authority.id,
+            "use": authority.used_for(),
             "slot": match authority.slot {
                 Slot::Prepared => "prepared",
                 Slot::Active => "active",
                 Slot::Old { .. } => "old",
             },
+            "tainted": authority.is_tainted(),
             "not_after": authority.not_after,
         })).collect::<Vec<_>>(),
         "ca_keys": server.config.ca_keys,

@@ -6,7 +6,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer as RcgenIssuer,
     KeyIdMethod, SanType, SerialNumber,
 };
-use registry::objects::{Authority, AuthorityId, Sha256};
+use registry::objects::{Authority, AuthorityId, Kind, Sha256};
 use spiffe::{SpiffeId, Timestamp};
 use time::OffsetDateTime;
 
@@ -48,15 +48,13 @@ pub(crate) struct Issued {
 impl Issuer {
     /// Makes an authority ready to sign.
     pub(super) fn new(authority: &Authority, key: AuthorityKey) -> Result<Self, IssueError> {
-        let (own, _) = authority.chain.split_first().ok_or(IssueError::EmptyChain)?;
-        let between = authority.chain.len() - 1; // the last one is the root, which verifiers have
+        let Kind::X509 { chain } = &authority.kind else { return Err(IssueError::NoCertificate) };
+        let (own, _) = chain.split_first().ok_or(IssueError::NoCertificate)?;
+        let between = chain.len() - 1; // the last one is the root, which verifiers have
         Ok(Self {
             id: authority.id.clone(),
             not_after: authority.not_after,
-            intermediates: authority.chain[..between]
-                .iter()
-                .map(|certificate| certificate.0.clone())
-                .collect(),
+            intermediates: chain[..between].iter().map(|certificate| certificate.0.clone()).collect(),
             rcgen: RcgenIssuer::from_ca_cert_der(&own.0.as_ref().into(), key)?,
             random: SystemRandom::new(),
         })
@@ -162,15 +160,22 @@ mod tests {
         root::self_signed,
     };
 
+    fn certificate(authority: &Authority) -> &[u8] {
+        match &authority.kind {
+            Kind::X509 { chain } => &chain[0].0,
+            Kind::Jwt { .. } => panic!("{authority:?}"),
+        }
+    }
+
     fn authority() -> (Authority, Issuer, Bundles, Timestamp) {
         let now = Timestamp::from_unix_millis(1_795_000_000_500);
         let trust_domain: TrustDomain = "acme.example".parse().unwrap();
         let key = Memory::default().make().unwrap();
         let new = self_signed(&trust_domain, &key, Duration::from_secs(3600), now).unwrap();
-        let NewAuthority { id, chain, not_before, not_after } = new;
-        let authority = Authority { id, slot: Slot::Active, chain, not_before, not_after };
+        let NewAuthority { id, kind, not_before, not_after } = new;
+        let authority = Authority { id, slot: Slot::Active, kind, not_before, not_after };
         let mut bundle = Bundle::empty(trust_domain);
-        bundle.x509_authorities = vec![authority.chain[0].0.to_vec().into()];
+        bundle.x509_authorities = vec![certificate(&authority).to_vec().into()];
         (authority.clone(), Issuer::new(&authority, key).unwrap(), [bundle].into_iter().collect(), now)
     }
 
@@ -230,7 +235,7 @@ mod tests {
     #[test]
     fn a_root_has_the_profile_of_a_spiffe_authority() {
         let (authority, ..) = authority();
-        let (_, root) = X509Certificate::from_der(&authority.chain[0].0).unwrap();
+        let (_, root) = X509Certificate::from_der(certificate(&authority)).unwrap();
         assert!(root.is_ca());
         let usage = root.key_usage().unwrap().unwrap().value;
         assert!(usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature());

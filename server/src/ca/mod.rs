@@ -18,7 +18,7 @@ use keys::{Disk, KeyStore, Memory};
 use registry::{
     Registry,
     decide::authority::NewAuthority,
-    objects::{Authority, AuthorityId, Slot},
+    objects::{Authority, AuthorityId, Kind, Slot, Use, authority::Der},
 };
 use spiffe::{Timestamp, TrustDomain};
 pub(crate) use subject_key::{KeyRefused, SubjectKey};
@@ -42,7 +42,7 @@ pub enum IssueError {
     Rcgen(#[from] rcgen::Error),
     /// An authority without certificates.
     #[error("the authority has no certificate")]
-    EmptyChain,
+    NoCertificate,
     /// The authority or the time asked for is over.
     #[error("the certificate would end before it begins")]
     Ended,
@@ -67,14 +67,24 @@ impl Ca {
         Ok(Self { keys, active: ArcSwapOption::empty() })
     }
 
-    /// Makes a key and the certificate of a new authority, which the log does not know yet.
+    /// Makes a key and the public half of a new authority, which the log does not know yet.
     pub(crate) fn prepare(
         &self,
+        used_for: Use,
         trust_domain: &TrustDomain,
         ttl: Duration,
         now: Timestamp,
     ) -> Result<NewAuthority, IssueError> {
-        root::self_signed(trust_domain, &self.keys.make()?, ttl, now)
+        let key = self.keys.make()?;
+        match used_for {
+            Use::X509 => root::self_signed(trust_domain, &key, ttl, now),
+            Use::Jwt => Ok(NewAuthority {
+                id: key.id().clone(),
+                kind: Kind::Jwt { public_key: Der(key.public_key().to_vec().into()) },
+                not_before: now,
+                not_after: now + ttl,
+            }),
+        }
     }
 
     /// Which of the authorities that may sign have their key here. A key that is here but cannot be
@@ -92,7 +102,9 @@ impl Ca {
     /// Signs from now on with the authority that is active in `registry`, and destroys the keys of those
     /// that will not sign again.
     pub(crate) fn follow(&self, registry: &Registry) -> Result<(), IssueError> {
-        let active = registry.authorities().find(|authority| authority.slot == Slot::Active);
+        let active = registry
+            .authorities()
+            .find(|authority| authority.slot == Slot::Active && authority.used_for() == Use::X509);
         if let Some(active) = active
             && self.active.load().as_ref().is_none_or(|issuer| *issuer.id() != active.id)
         {

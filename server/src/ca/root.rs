@@ -6,7 +6,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod,
     KeyUsagePurpose, SanType,
 };
-use registry::{decide::authority::NewAuthority, objects::authority::CertificateDer};
+use registry::{
+    decide::authority::NewAuthority,
+    objects::{Kind, authority::Der},
+};
 use spiffe::{Timestamp, TrustDomain};
 
 use super::{
@@ -36,7 +39,7 @@ pub(super) fn self_signed(
     let certificate = params.self_signed(key)?;
     Ok(NewAuthority {
         id: key.id().clone(),
-        chain: vec![CertificateDer(certificate.der().to_vec().into())],
+        kind: Kind::X509 { chain: vec![Der(certificate.der().to_vec().into())] },
         not_before,
         not_after,
     })

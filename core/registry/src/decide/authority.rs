@@ -1,16 +1,18 @@
-//! Turns of the CA's slots: prepare, activate, retire. The trust domain's bundle follows in the same
-//! commit, so nobody ever sees an SVID under a root that was not published before.
+//! Turns of the CA's slots, of which each use has its own: prepare, activate, taint, revoke, retire. The
+//! trust domain's bundle follows in the same commit, so nobody ever sees an SVID under an authority that
+//! was not published before.
+
+mod publish;
 
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer as Certificate;
 use serde_json::{Value, json};
-use spiffe::{Timestamp, bundle};
+use spiffe::Timestamp;
 
 use crate::{
     commit::Change,
     decide::{Command, Decision, Moment, Refusal},
-    objects::{Authority, AuthorityId, Bundle, Key, Object, Slot, authority::CertificateDer},
+    objects::{Authority, AuthorityId, Key, Kind, Object, Slot, Use},
     registry::Registry,
 };
 
@@ -28,26 +30,28 @@ pub enum Turn {
     Prepare(NewAuthority),
     /// The prepared one signs from now on; the one that did becomes old.
     Activate(AuthorityId),
+    /// Whatever this old one signed is replaced at once.
+    Taint(AuthorityId),
+    /// Nothing that this tainted one signed is trusted any longer.
+    Revoke(AuthorityId),
     /// One that is no longer needed is gone: an old one after its last SVID, or one never used.
     Retire(AuthorityId),
 }
 
-/// The certificates of a new authority.
+/// The public half of a new authority.
 #[derive(Clone, Debug)]
 pub struct NewAuthority {
-    /// Its subject key identifier.
+    /// Its key identifier.
     pub id: AuthorityId,
-    /// See [`Authority::chain`].
-    pub chain: Vec<CertificateDer>,
-    /// First moment of its certificate's validity.
+    /// What it is for.
+    pub kind: Kind,
+    /// First moment of its validity.
     pub not_before: Timestamp,
-    /// Last moment of its certificate's validity.
+    /// Last moment of its validity.
     pub not_after: Timestamp,
 }
 
-/// How often others should look for changes of the bundle (SPIRE's five minutes).
-const REFRESH_HINT_SECONDS: u64 = 300;
-/// Clocks differ a little: an old root stays published this much longer than its last SVID.
+/// Clocks differ a little: an old authority stays published this much longer than its last SVID.
 const LEEWAY: Duration = Duration::from_secs(10);
 
 impl Command for TurnAuthorities {
@@ -75,23 +79,25 @@ impl Turning {
         match turn {
             Turn::Prepare(new) => self.prepare(new),
             Turn::Activate(id) => self.activate(&id),
+            Turn::Taint(id) => self.taint(&id),
+            Turn::Revoke(id) => self.revoke(&id),
             Turn::Retire(id) => self.retire(&id),
         }
     }
 
     fn prepare(&mut self, new: NewAuthority) -> Result<(), Refusal> {
-        let NewAuthority { id, chain, not_before, not_after } = new;
+        let NewAuthority { id, kind, not_before, not_after } = new;
         if self.tried.authority(&id).is_some() {
             return Err(Refusal::AlreadyExists(format!("authority {id} is there already")));
         }
-        if let Some(other) = self.in_slot(|slot| slot == Slot::Prepared) {
+        if let Some(other) = self.in_slot(kind.used_for(), Slot::Prepared) {
             let why = format!("authority {} is prepared already; activate or retire it first", other.id);
             return Err(Refusal::Precondition(why));
         }
-        if chain.is_empty() {
+        if matches!(&kind, Kind::X509 { chain } if chain.is_empty()) {
             return Err(Refusal::Invalid(format!("authority {id} has no certificate")));
         }
-        self.put(Authority { id, slot: Slot::Prepared, chain, not_before, not_after });
+        self.put(Authority { id, slot: Slot::Prepared, kind, not_before, not_after });
         Ok(())
     }
 
@@ -106,11 +112,39 @@ impl Turning {
                 "authority {id} is valid from {from} to {to}, not now"
             )));
         }
-        if let Some(active) = self.in_slot(|slot| slot == Slot::Active) {
-            let retire_at = self.last_svid_ends(&active);
-            self.put(Authority { slot: Slot::Old { retire_at }, ..active });
+        if let Some(active) = self.in_slot(next.used_for(), Slot::Active) {
+            let slot = Slot::Old { retire_at: self.last_svid_ends(&active), tainted: false };
+            self.put(Authority { slot, ..active });
         }
         self.put(Authority { slot: Slot::Active, ..next });
+        Ok(())
+    }
+
+    fn taint(&mut self, id: &AuthorityId) -> Result<(), Refusal> {
+        let authority = self.known(id)?;
+        let slot = match authority.slot {
+            Slot::Old { tainted: true, .. } => {
+                return Err(Refusal::Precondition(format!("authority {id} is tainted already")));
+            }
+            Slot::Old { retire_at, .. } => Slot::Old { retire_at, tainted: true },
+            Slot::Active | Slot::Prepared => return Err(not_old(&authority, "tainted")),
+        };
+        self.put(Authority { slot, ..authority });
+        Ok(())
+    }
+
+    fn revoke(&mut self, id: &AuthorityId) -> Result<(), Refusal> {
+        let authority = self.known(id)?;
+        match authority.slot {
+            Slot::Old { tainted: true, .. } => {}
+            Slot::Old { .. } => {
+                return Err(Refusal::Precondition(format!(
+                    "authority {id} is not tainted; taint it first, so that what it signed is replaced"
+                )));
+            }
+            Slot::Active | Slot::Prepared => return Err(not_old(&authority, "revoked")),
+        }
+        self.change(Change::Delete(Key::Authority(id.clone())));
         Ok(())
     }
 
@@ -121,7 +155,7 @@ impl Turning {
                 let why = format!("authority {id} is the one that signs; activate another one first");
                 return Err(Refusal::Precondition(why));
             }
-            Slot::Old { retire_at } if self.now < retire_at => {
+            Slot::Old { retire_at, .. } if self.now < retire_at => {
                 let why = format!("SVIDs of authority {id} may live until {retire_at}; retire it then");
                 return Err(Refusal::Precondition(why));
             }
@@ -139,42 +173,15 @@ impl Turning {
         (self.now + longest + LEEWAY).min(authority.not_after)
     }
 
-    /// Puts the roots of all slots into the bundle; where they are the same, it stays as it is.
-    fn publish(&mut self) -> Result<(), Refusal> {
-        let mut authorities: Vec<&Authority> = self.tried.authorities().map(|known| &*known.value).collect();
-        authorities.sort_by_key(|authority| (authority.not_before, &authority.id));
-        let mut roots: Vec<Certificate<'static>> = Vec::new();
-        for root in authorities.iter().filter_map(|authority| authority.chain.last()) {
-            let root = Certificate::from(root.0.to_vec());
-            if !roots.contains(&root) {
-                roots.push(root);
-            }
-        }
-        let trust_domain = self.tried.trust_domain();
-        let old = self.tried.bundle(trust_domain).map(|bundle| bundle.authorities().clone());
-        let old = old.unwrap_or_else(|| bundle::Bundle::empty(trust_domain.clone()));
-        if old.x509_authorities == roots {
-            return Ok(());
-        }
-        let published = bundle::Bundle {
-            x509_authorities: roots,
-            sequence: Some(old.sequence.unwrap_or(0) + 1),
-            refresh_hint: Some(REFRESH_HINT_SECONDS),
-            ..old
-        };
-        let bundle = Bundle::new(published)
-            .map_err(|error| Refusal::Invalid(format!("the bundle cannot hold this authority: {error}")))?;
-        self.put(bundle);
-        Ok(())
-    }
-
     fn known(&self, id: &AuthorityId) -> Result<Authority, Refusal> {
         let known = self.tried.authority(id).map(|authority| Authority::clone(authority));
         known.ok_or_else(|| Refusal::NotFound(format!("there is no authority {id}; see: writ status")))
     }
 
-    fn in_slot(&self, wanted: impl Fn(Slot) -> bool) -> Option<Authority> {
-        self.tried.authorities().find(|authority| wanted(authority.slot)).map(|found| Authority::clone(found))
+    fn in_slot(&self, used_for: Use, slot: Slot) -> Option<Authority> {
+        let mut authorities = self.tried.authorities();
+        let found = authorities.find(|authority| authority.slot == slot && authority.used_for() == used_for);
+        found.map(|found| Authority::clone(found))
     }
 
     fn put(&mut self, object: impl Into<Object>) {
@@ -187,11 +194,26 @@ impl Turning {
     }
 }
 
+fn not_old(authority: &Authority, done: &str) -> Refusal {
+    let (id, is) = (
+        &authority.id,
+        match authority.slot {
+            Slot::Active => "the one that signs",
+            _ => "one that never signed",
+        },
+    );
+    Refusal::Invalid(format!("only old authorities can be {done}, and authority {id} is {is}"))
+}
+
 impl Turn {
     fn fact(&self) -> Value {
         match self {
-            Self::Prepare(new) => json!({ "prepare": new.id, "not_after": new.not_after }),
+            Self::Prepare(new) => {
+                json!({ "prepare": new.id, "use": new.kind.used_for(), "not_after": new.not_after })
+            }
             Self::Activate(id) => json!({ "activate": id }),
+            Self::Taint(id) => json!({ "taint": id }),
+            Self::Revoke(id) => json!({ "revoke": id }),
             Self::Retire(id) => json!({ "retire": id }),
         }
     }

@@ -23,7 +23,7 @@ pub struct RecordIssued {
 /// One signed X509-SVID.
 #[derive(Clone, Debug, Serialize)]
 pub struct Issued {
-    /// The entry that it was signed for; `None` for an agent's own.
+    /// The entry that it was signed for; `None` for an agent's own, or one that an administrator minted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<EntryId>,
     /// Whose it is.
@@ -39,6 +39,41 @@ impl Command for RecordIssued {
     fn decide(self, _: &Registry, _: &Moment) -> Decision<()> {
         let facts = json!({ "authority": self.authority, "items": self.items });
         let record = Record { kind: "svid.issue", outcome: Ok(()), facts };
+        Decision { proposal: Proposal { changes: Vec::new(), record: Some(record) }, answer: () }
+    }
+}
+
+/// Records a batch of signed JWT-SVIDs. It wakes nobody.
+#[derive(Clone, Debug)]
+pub struct RecordTokens {
+    /// The authority that signed.
+    pub authority: AuthorityId,
+    /// What it signed.
+    pub items: Vec<IssuedToken>,
+}
+
+/// One signed JWT-SVID.
+#[derive(Clone, Debug, Serialize)]
+pub struct IssuedToken {
+    /// The entry that it was signed for; `None` for one that an administrator minted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<EntryId>,
+    /// Whose it is.
+    pub spiffe_id: SpiffeId,
+    /// For whom it is.
+    pub audience: Vec<String>,
+    /// Its `jti`, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+impl Command for RecordTokens {
+    type Answer = ();
+    fn decide(self, _: &Registry, _: &Moment) -> Decision<()> {
+        let facts = json!({ "authority": self.authority, "items": self.items });
+        let record = Record { kind: "jwt.issue", outcome: Ok(()), facts };
         Decision { proposal: Proposal { changes: Vec::new(), record: Some(record) }, answer: () }
     }
 }

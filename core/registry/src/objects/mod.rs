@@ -11,8 +11,8 @@ pub mod well_known;
 
 use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 
-pub use authority::{Authority, AuthorityId, Slot};
-pub use bundle::Bundle;
+pub use authority::{Authority, AuthorityId, Kind, Slot, Use};
+pub use bundle::{Bundle, Tainted};
 pub use digest::Sha256;
 pub use entry::{Entry, EntryId, EntryPatch};
 pub use node::{Node, NodeName, NodeState};
@@ -30,7 +30,7 @@ pub enum Key {
     Node(SpiffeId),
     /// `token/<node name>`
     Token(NodeName),
-    /// `authority/<subject key id, hex>`
+    /// `authority/<key id, hex>`
     Authority(AuthorityId),
     /// `bundle/<trust domain>`
     Bundle(TrustDomain),
@@ -45,7 +45,7 @@ pub enum Object {
     Node(Arc<Node>),
     /// A join token, without its secret.
     Token(Arc<Token>),
-    /// A certificate authority, without its key.
+    /// An authority, without its key.
     Authority(Arc<Authority>),
     /// The trust bundle of one trust domain.
     Bundle(Arc<Bundle>),

@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose,
 use registry::{
     Refusal,
     decide::authority::{NewAuthority, Turn, TurnAuthorities},
-    objects::{AuthorityId, Slot, authority::CertificateDer},
+    objects::{AuthorityId, Kind, Slot, Tainted, authority::Der},
 };
 use spiffe::Timestamp;
 
@@ -26,10 +26,20 @@ fn new_authority(number: u8, now: Timestamp) -> NewAuthority {
     let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
     NewAuthority {
         id: authority_id(number),
-        chain: vec![CertificateDer(certificate.der().to_vec().into())],
+        kind: Kind::X509 { chain: vec![Der(certificate.der().to_vec().into())] },
         not_before: now,
         not_after: now + Duration::from_secs(DAY),
     }
+}
+
+/// A key for tokens that lives a day from `now` on.
+fn new_jwt_authority(number: u8, now: Timestamp) -> NewAuthority {
+    let key = spiffe::PrivateKey::generate().unwrap().public_key().unwrap();
+    NewAuthority { kind: Kind::Jwt { public_key: Der(key.into()) }, ..new_authority(number, now) }
+}
+
+fn old(retire_at: Timestamp) -> Slot {
+    Slot::Old { retire_at, tainted: false }
 }
 
 fn turn(world: &mut World, turns: Vec<Turn>) -> Result<(), Refusal> {
@@ -71,7 +81,7 @@ fn roots_are_published_before_they_sign_and_until_their_last_svid_has_ended() {
     turn(&mut world, vec![Turn::Activate(authority_id(2))]).unwrap();
     assert_eq!(bundle(&world), (2, 2), "an activation publishes nothing new");
     let last_svid = world.now + Duration::from_secs(DAY / 6);
-    assert_eq!(slot(&world, 1), Slot::Old { retire_at: last_svid }, "its own end comes before the leeway");
+    assert_eq!(slot(&world, 1), old(last_svid), "its own end comes before the leeway");
     let early = turn(&mut world, vec![Turn::Retire(authority_id(1))]);
     assert!(matches!(early, Err(Refusal::Precondition(_))));
     world.wait(DAY / 6);
@@ -87,7 +97,7 @@ fn an_old_root_stays_ten_seconds_longer_than_its_last_svid() {
     turn(&mut world, vec![Turn::Activate(authority_id(1))]).unwrap();
     prepare(&mut world, 2).unwrap();
     turn(&mut world, vec![Turn::Activate(authority_id(2))]).unwrap();
-    assert_eq!(slot(&world, 1), Slot::Old { retire_at: world.now + Duration::from_secs(DAY / 6 + 10) });
+    assert_eq!(slot(&world, 1), old(world.now + Duration::from_secs(DAY / 6 + 10)));
 }
 
 #[test]
@@ -102,7 +112,7 @@ fn an_authority_from_a_longer_ca_ttl_is_kept_for_its_own_svids() {
         registry::Registry::restore(shorter, registry.log().clone(), registry.revision(), objects);
     prepare(&mut world, 2).unwrap();
     turn(&mut world, vec![Turn::Activate(authority_id(2))]).unwrap();
-    assert_eq!(slot(&world, 1), Slot::Old { retire_at: world.now + Duration::from_secs(DAY / 6 + 10) });
+    assert_eq!(slot(&world, 1), old(world.now + Duration::from_secs(DAY / 6 + 10)));
 }
 
 #[test]
@@ -130,14 +140,63 @@ fn turns_out_of_order_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_certificate_that_no_bundle_can_hold_is_refused() {
+fn an_authority_that_no_bundle_can_hold_is_refused() {
     let mut world = World::new();
-    let garbage =
-        NewAuthority { chain: vec![CertificateDer(vec![1, 2, 3].into())], ..new_authority(1, world.now) };
-    assert!(matches!(turn(&mut world, vec![Turn::Prepare(garbage)]), Err(Refusal::Invalid(_))));
-    let empty = NewAuthority { chain: vec![], ..new_authority(1, world.now) };
-    assert!(matches!(turn(&mut world, vec![Turn::Prepare(empty)]), Err(Refusal::Invalid(_))));
+    let garbage = Der(vec![1, 2, 3].into());
+    for kind in [
+        Kind::X509 { chain: vec![garbage.clone()] },
+        Kind::X509 { chain: vec![] },
+        Kind::Jwt { public_key: garbage },
+    ] {
+        let new = NewAuthority { kind, ..new_authority(1, world.now) };
+        assert!(matches!(turn(&mut world, vec![Turn::Prepare(new)]), Err(Refusal::Invalid(_))));
+    }
     assert_eq!(world.registry.authorities().len(), 0);
+}
+
+#[test]
+fn each_use_has_its_own_slots_and_the_bundle_publishes_both() {
+    let mut world = World::new();
+    prepare(&mut world, 1).unwrap();
+    let token_key = new_jwt_authority(2, world.now);
+    turn(&mut world, vec![Turn::Prepare(token_key), Turn::Activate(authority_id(2))]).unwrap();
+    turn(&mut world, vec![Turn::Activate(authority_id(1))]).unwrap();
+    assert_eq!((slot(&world, 1), slot(&world, 2)), (Slot::Active, Slot::Active));
+    let bundle = world.registry.bundle(world.registry.trust_domain()).unwrap();
+    let published = bundle.authorities();
+    assert_eq!((published.x509_authorities.len(), published.jwt_authorities.len()), (1, 1));
+    assert_eq!(published.jwt_authorities[0].kid, authority_id(2).to_string());
+    let document: serde_json::Value = serde_json::from_slice(&bundle.document()).unwrap();
+    assert_eq!(
+        (&document["keys"][1]["use"], &document["keys"][1]["kid"]),
+        (&"jwt-svid".into(), &"02aa".into())
+    );
+}
+
+#[test]
+fn only_an_old_authority_is_tainted_and_only_a_tainted_one_revoked() {
+    let mut world = World::new();
+    prepare(&mut world, 1).unwrap();
+    let (taint, revoke) = (|n| vec![Turn::Taint(authority_id(n))], |n| vec![Turn::Revoke(authority_id(n))]);
+    for wrong in [taint(1), revoke(1)] {
+        assert!(matches!(turn(&mut world, wrong), Err(Refusal::Invalid(_))), "it never signed");
+    }
+    turn(&mut world, vec![Turn::Activate(authority_id(1))]).unwrap();
+    prepare(&mut world, 2).unwrap();
+    for wrong in [taint(1), revoke(1)] {
+        assert!(matches!(turn(&mut world, wrong), Err(Refusal::Invalid(_))), "it signs");
+    }
+    turn(&mut world, vec![Turn::Activate(authority_id(2))]).unwrap();
+    assert!(
+        matches!(turn(&mut world, revoke(1)), Err(Refusal::Precondition(why)) if why.contains("taint it"))
+    );
+    turn(&mut world, taint(1)).unwrap();
+    assert!(matches!(turn(&mut world, taint(1)), Err(Refusal::Precondition(_))));
+    assert_eq!(bundle(&world), (3, 2), "published still, and everyone is told");
+    let own = |world: &World| world.registry.bundle(world.registry.trust_domain()).unwrap().clone();
+    assert!(own(&world).tainted().x509.contains(&authority_id(1)));
+    turn(&mut world, revoke(1)).unwrap();
+    assert_eq!((bundle(&world), own(&world).tainted()), ((4, 1), &Tainted::default()));
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(crate) struct AuthorityKey(Arc<Inner>);
 struct Inner {
     id: AuthorityId,
     key_identifier: Vec<u8>,
+    public_key: Vec<u8>,
     pair: EcdsaKeyPair,
     random: SystemRandom,
 }
@@ -57,21 +58,27 @@ impl AuthorityKey {
     fn new(key: &PrivateKey) -> Result<Self, KeyError> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.pkcs8())
             .map_err(|_| KeyError::Form)?;
+        let public_key = key.public_key()?;
         // RFC 7093 section 2, method 4: a truncated hash of the SubjectPublicKeyInfo.
-        let mut key_identifier = registry::objects::Sha256::of(&key.public_key()?).0.to_vec();
+        let mut key_identifier = registry::objects::Sha256::of(&public_key).0.to_vec();
         key_identifier.truncate(20);
         let id = hex::encode(&key_identifier).parse().map_err(|_| KeyError::Form)?;
-        Ok(Self(Arc::new(Inner { id, key_identifier, pair, random: SystemRandom::new() })))
+        Ok(Self(Arc::new(Inner { id, key_identifier, public_key, pair, random: SystemRandom::new() })))
     }
 
-    /// The authority's name: the subject key identifier in hex.
+    /// The authority's name: the key identifier in hex.
     pub(super) fn id(&self) -> &AuthorityId {
         &self.0.id
     }
 
-    /// The subject key identifier.
+    /// The key identifier.
     pub(super) fn key_identifier(&self) -> &[u8] {
         &self.0.key_identifier
+    }
+
+    /// The public key as SubjectPublicKeyInfo, DER.
+    pub(super) fn public_key(&self) -> &[u8] {
+        &self.0.public_key
     }
 }
 
