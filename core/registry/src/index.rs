@@ -5,7 +5,7 @@ use spiffe::{Selector, SpiffeId, Timestamp};
 
 use crate::{
     commit::Revision,
-    objects::{Entry, EntryId, Key, Node, NodeState, Token, TokenState},
+    objects::{Entry, EntryId, Key, Node, Token, TokenState},
     settings::TOKEN_MEMORY,
 };
 
@@ -53,11 +53,11 @@ impl Index {
         }
     }
 
-    /// Follows a node. It has a seat, and so a view, unless it is banned. Whoever sits down anew, or
+    /// Follows a node. It has a seat, and so a view, unless it is banned or fenced. Whoever sits down anew, or
     /// with other selectors, begins a new view; a renewed certificate changes nothing of it.
     pub(crate) fn node(&mut self, old: Option<&Node>, new: Option<&Node>, revision: Revision) {
-        let old = old.filter(|node| node.state != NodeState::Banned);
-        let new = new.filter(|node| node.state != NodeState::Banned);
+        let old = old.filter(|node| node.state.is_admitted());
+        let new = new.filter(|node| node.state.is_admitted());
         if let (Some(old), Some(new)) = (old, new)
             && old.selectors == new.selectors
         {

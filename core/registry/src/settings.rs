@@ -19,10 +19,12 @@ pub struct Settings {
     pub jwt_svid_ttl: Duration,
     /// How long an agent's own X509-SVID lives.
     pub agent_ttl: Duration,
+    /// How long after its newest certificate's end a node may come back by its key alone.
+    pub return_window: Duration,
 }
 
 impl Settings {
-    /// SPIRE's defaults.
+    /// SPIRE's defaults, and thirty days to return.
     pub fn new(trust_domain: TrustDomain) -> Self {
         Self {
             trust_domain,
@@ -30,6 +32,7 @@ impl Settings {
             x509_svid_ttl: Duration::from_secs(3600),
             jwt_svid_ttl: Duration::from_secs(300),
             agent_ttl: Duration::from_secs(3600),
+            return_window: Duration::from_secs(30 * 24 * 3600),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod jwk;
 pub mod jwt;
 pub mod key;
 pub mod pin;
+pub mod returning;
 pub mod selector;
 #[cfg(test)]
 mod test_pki;

@@ -50,6 +50,7 @@ fn nodes(registry: &Registry) -> Value {
         "active": count(NodeState::Active),
         "joining": count(NodeState::Joining),
         "banned": count(NodeState::Banned),
+        "fenced": count(NodeState::Fenced),
     })
 }
 

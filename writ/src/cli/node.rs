@@ -113,6 +113,7 @@ fn text(nodes: &[Node]) -> String {
             NodeState::Joining => "joining",
             NodeState::Active => "active",
             NodeState::Banned => "banned",
+            NodeState::Fenced => "fenced",
         };
         vec![node.id.to_string(), state.to_owned(), plain(&node.attestor), node.expires_at.to_string()]
     });

@@ -3,8 +3,10 @@
 pub mod authority;
 pub mod entry;
 pub mod expire;
+pub mod fence;
 pub mod issuance;
 pub mod node;
+pub mod returning;
 pub mod token;
 
 use serde_json::Value;

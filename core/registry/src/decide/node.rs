@@ -66,6 +66,14 @@ pub enum NodeRefusal {
     /// The certificate is not, or no longer, the node's.
     #[error("this certificate is not the node's current one; join the node again with a new token")]
     NotActive,
+    /// Two agents use its key.
+    #[error("two agents use this node's key, and neither may go on; make sure whose machine is the node, and \
+             join it again with a new token from: writ token create --node NAME")]
+    Fenced,
+    /// It was away for longer than the server's `return_window`.
+    #[error("this node was away for longer than the server's return_window; join it again with a new token \
+             from: writ token create --node NAME")]
+    AwayTooLong,
     /// An administrator banned it.
     #[error("this node is banned; an administrator can lift the ban with: writ node evict NAME")]
     Banned,
@@ -92,6 +100,7 @@ impl Registry {
         let node = self.node(id).ok_or(NodeRefusal::NotAttested)?;
         match node.state {
             NodeState::Banned => Err(NodeRefusal::Banned),
+            NodeState::Fenced => Err(NodeRefusal::Fenced),
             NodeState::Active if node.serial == serial => Ok(Standing::Good),
             NodeState::Joining if node.serial == serial => Ok(Standing::First),
             _ if node.next_serial.as_deref() == Some(serial) => Ok(Standing::First),

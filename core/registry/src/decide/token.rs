@@ -79,8 +79,12 @@ impl Registry {
         if token.expires_at <= now {
             return Err("the token has expired");
         }
-        if self.node(&self.joined(node)).is_some_and(|node| node.state == NodeState::Banned) {
-            return Err("the node is banned");
+        if let Some(node) = self.node(&self.joined(node)) {
+            match node.state {
+                NodeState::Banned => return Err("the node is banned"),
+                NodeState::Fenced if node.has_key(key) => return Err("the node's key is in two places"),
+                NodeState::Fenced | NodeState::Active | NodeState::Joining => {}
+            }
         }
         match &token.state {
             TokenState::Fresh => Ok(token),

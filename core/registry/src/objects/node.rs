@@ -46,6 +46,13 @@ pub struct Node {
     pub state: NodeState,
 }
 
+impl Node {
+    /// Whether this is the node's key, or the one that it is about to change to.
+    pub fn has_key(&self, key_sha256: &Sha256) -> bool {
+        self.key_sha256.matches(key_sha256) || self.next_key_sha256.is_some_and(|key| key.matches(key_sha256))
+    }
+}
+
 /// Whether a node may act.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +61,15 @@ pub enum NodeState {
     Joining,
     /// In good standing.
     Active,
+    /// Its key is in two places, so whoever shows it is refused; a token lets the node join with another.
+    Fenced,
     /// Refused until an administrator says otherwise.
     Banned,
+}
+
+impl NodeState {
+    /// Whether the node may have a view, and whoever acts for it may act.
+    pub fn is_admitted(self) -> bool {
+        matches!(self, Self::Joining | Self::Active)
+    }
 }

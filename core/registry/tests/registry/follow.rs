@@ -91,6 +91,7 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
             state: match state {
                 0 => NodeState::Banned,
                 1 => NodeState::Joining,
+                2 => NodeState::Fenced,
                 _ => NodeState::Active,
             },
         }
@@ -106,7 +107,7 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
 /// The rule as it is written down, evaluated by trying every entry again until nothing is added.
 fn naive_view(objects: &Objects, node: &SpiffeId) -> Option<Objects> {
     let Object::Node(seat) = &objects.get(&Key::Node(node.clone()))?.object else { return None };
-    if seat.state == NodeState::Banned {
+    if matches!(seat.state, NodeState::Banned | NodeState::Fenced) {
         return None;
     }
     let entries: Vec<&Entry> = objects

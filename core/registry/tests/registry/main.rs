@@ -7,4 +7,5 @@ mod authorities;
 mod entries;
 mod follow;
 mod nodes;
+mod returning;
 mod support;
