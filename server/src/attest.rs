@@ -1,5 +1,5 @@
 //! How a node's agent comes to its certificate: by a join token the first time, then by the
-//! certificate before.
+//! certificate before (and in `returning.rs`, when that has ended, by its key).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -86,11 +86,11 @@ fn known_token(server: &Server, token: &[u8]) -> Option<(NodeName, Sha256)> {
     is_right.then_some((node, secret))
 }
 
-fn key_of(csr: &[u8]) -> Result<SubjectKey, Status> {
+pub(crate) fn key_of(csr: &[u8]) -> Result<SubjectKey, Status> {
     SubjectKey::from_csr(csr).map_err(|error: KeyRefused| Status::invalid_argument(error.to_string()))
 }
 
-fn issue(server: &Server, id: &SpiffeId, key: &SubjectKey) -> Result<Issued, Status> {
+pub(crate) fn issue(server: &Server, id: &SpiffeId, key: &SubjectKey) -> Result<Issued, Status> {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "an agent's certificate cannot be signed");
         Status::unavailable("the server cannot sign now; try again")
@@ -102,11 +102,11 @@ fn issue(server: &Server, id: &SpiffeId, key: &SubjectKey) -> Result<Issued, Sta
     issuer.issue(subject, key, now, not_after).map_err(|error| failed(&error))
 }
 
-fn unavailable(_: Unavailable) -> Status {
+pub(crate) fn unavailable(_: Unavailable) -> Status {
     Status::unavailable("the server cannot do this now; try again")
 }
 
-fn stopping() -> Status {
+pub(crate) fn stopping() -> Status {
     Status::unavailable("the server is stopping")
 }
 

@@ -7,7 +7,11 @@ use std::{collections::HashMap, net::SocketAddr, sync::LazyLock};
 
 use registry::{
     Author,
-    decide::node::{NodeRefusal, NodeSeen, Standing},
+    decide::{
+        fence::FenceNode,
+        node::{NodeRefusal, NodeSeen, Standing},
+    },
+    objects::Sha256,
 };
 use server_api::{
     accept::ConnectionPeer,
@@ -34,6 +38,7 @@ pub(crate) enum May {
 /// Every method that is served.
 pub(crate) const TABLE: &[(&str, May)] = &[
     ("/writ.node.v1.Node/Bundle", May::Anyone),
+    ("/writ.node.v1.Node/Return", May::Anyone), // its certificate has ended
     ("/writ.node.v1.Node/Follow", May::Node),
     ("/writ.node.v1.Node/Sign", May::Node),
     ("/writ.node.v1.Node/SignJwt", May::Node),
@@ -100,6 +105,8 @@ pub(crate) struct NodeCaller {
     pub(crate) id: SpiffeId,
     /// The serial number of the certificate that it showed.
     pub(crate) serial: String,
+    /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo).
+    pub(crate) key_sha256: Sha256,
     /// When that certificate ends.
     pub(crate) not_after: Timestamp,
 }
@@ -125,17 +132,28 @@ pub(crate) async fn admit(ledger: &Ledger, path: &str, origin: &Origin) -> Resul
         (Some(May::Anyone), Origin::Local(peer)) => Ok(Caller::Local(peer.clone())),
         (Some(May::Node), Origin::Local(_)) => Err(Status::permission_denied("this is for agents")),
         (Some(May::Anyone), Origin::Network(peer)) => Ok(Caller::Stranger(peer.address)),
-        (Some(May::Node), Origin::Network(peer)) => node(ledger, peer).await.map(Caller::Node),
+        (Some(May::Node), Origin::Network(peer)) => node(ledger, path, peer).await.map(Caller::Node),
         (Some(May::Admin), Origin::Network(peer)) => admin(ledger, peer).map(Caller::Admin),
         (None | Some(May::Local), Origin::Network(_)) => Err(denied()),
     }
 }
 
 /// The agent at the other end. Its first call with a certificate makes that certificate the node's.
-async fn node(ledger: &Ledger, peer: &ConnectionPeer) -> Result<NodeCaller, Status> {
+async fn node(ledger: &Ledger, path: &str, peer: &ConnectionPeer) -> Result<NodeCaller, Status> {
     let svid = peer.svid.as_deref().ok_or_else(denied)?;
-    let caller = NodeCaller { id: svid.id.clone(), serial: svid.serial.clone(), not_after: svid.not_after };
-    match caller.standing(&ledger.current(), now())? {
+    let caller = NodeCaller {
+        id: svid.id.clone(),
+        serial: svid.serial.clone(),
+        key_sha256: svid.public_key_sha256.parse().map_err(|_| denied())?,
+        not_after: svid.not_after,
+    };
+    let registry = ledger.current();
+    if LASTING.contains(&path)
+        && let Some(refusal) = fence(ledger, &registry, &caller).await?
+    {
+        return Err(turned_away(refusal));
+    }
+    match caller.standing(&registry, now())? {
         Standing::Good => Ok(caller),
         Standing::First => {
             let seen = NodeSeen { id: caller.id.clone(), serial: caller.serial.clone() };
@@ -144,6 +162,27 @@ async fn node(ledger: &Ledger, peer: &ConnectionPeer) -> Result<NodeCaller, Stat
             settled.map(|()| caller).map_err(turned_away)
         }
     }
+}
+
+/// What an agent asks for only with its newest certificate. Of other requests, one may be under way on
+/// the connection before when a renewed certificate is first used.
+const LASTING: &[&str] =
+    &["/writ.node.v1.Node/Follow", "/spire.api.server.agent.v1.Agent/RenewAgent"];
+
+/// Stops both agents where a certificate from before betrays that there are two.
+async fn fence(
+    ledger: &Ledger,
+    registry: &registry::Registry,
+    caller: &NodeCaller,
+) -> Result<Option<NodeRefusal>, Status> {
+    let NodeCaller { id, serial, key_sha256, not_after } = caller.clone();
+    let shown = FenceNode { id, serial, key_sha256, not_after };
+    if caller.not_after <= now() || !registry.betrays_duplicate(&shown) {
+        return Ok(None);
+    }
+    tracing::error!(node = %caller.id, serial = caller.serial, "two agents use this node's key; neither may go on");
+    let author = Author::Node { id: caller.id.clone() };
+    ledger.submit(shown, author).await.map(Some).map_err(|_| unavailable())
 }
 
 impl NodeCaller {
@@ -164,6 +203,8 @@ pub(crate) fn turned_away(refusal: NodeRefusal) -> Status {
     let reason = match refusal {
         NodeRefusal::NotAttested => Reason::AgentNotAttested,
         NodeRefusal::NotActive => Reason::AgentNotActive,
+        NodeRefusal::AwayTooLong => Reason::AgentExpired,
+        NodeRefusal::Fenced => Reason::AgentMustReattest,
         NodeRefusal::Banned => Reason::AgentBanned,
     };
     agent_denied(reason, &refusal.to_string())
@@ -224,9 +265,9 @@ mod tests {
     }
 
     #[test]
-    fn strangers_may_attest_and_see_the_signed_bundle_and_nothing_else() {
+    fn strangers_may_attest_return_and_see_the_signed_bundle_and_nothing_else() {
         let open: Vec<_> =
             TABLE.iter().filter(|(_, may)| *may == May::Anyone).map(|(method, _)| *method).collect();
-        assert_eq!(open, ["/writ.node.v1.Node/Bundle", "/spire.api.server.agent.v1.Agent/AttestAgent"]);
+        assert_eq!(open, ["/writ.node.v1.Node/Bundle", "/writ.node.v1.Node/Return", "/spire.api.server.agent.v1.Agent/AttestAgent"]);
     }
 }

@@ -42,6 +42,9 @@ pub struct Config {
     /// How long an agent's own certificate lives.
     #[serde(default = "agent_ttl", with = "daemon::config::duration")]
     pub agent_ttl: Duration,
+    /// How long after its newest certificate's end a node may come back by its key alone.
+    #[serde(default = "return_window", with = "daemon::config::duration")]
+    pub return_window: Duration,
     /// Where `/live`, `/ready` and `/metrics` are; nowhere without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_listen: Option<SocketAddr>,
@@ -85,6 +88,7 @@ impl Config {
             x509_svid_ttl: x509_svid_ttl(),
             jwt_svid_ttl: jwt_svid_ttl(),
             agent_ttl: agent_ttl(),
+            return_window: return_window(),
             health_listen: None,
         }
     }
@@ -129,6 +133,7 @@ impl Config {
             x509_svid_ttl: self.x509_svid_ttl,
             jwt_svid_ttl: self.jwt_svid_ttl,
             agent_ttl: self.agent_ttl,
+            return_window: self.return_window,
             ..Settings::new(self.trust_domain.clone())
         }
     }
@@ -148,6 +153,10 @@ fn x509_svid_ttl() -> Duration {
 
 fn jwt_svid_ttl() -> Duration {
     Duration::from_secs(300)
+}
+
+fn return_window() -> Duration {
+    Duration::from_secs(30 * 24 * 3600)
 }
 
 fn agent_ttl() -> Duration {

@@ -13,6 +13,10 @@ pub(crate) struct Figures {
     pub(crate) joined: Counter,
     /// Join tokens that were shown and never made.
     pub(crate) refused_joins: Counter,
+    /// Nodes that returned by their key.
+    pub(crate) returned: Counter,
+    /// Returns that were refused.
+    pub(crate) refused_returns: Counter,
     /// Agents that follow.
     pub(crate) streams: Gauge,
 }
@@ -25,12 +29,15 @@ impl Figures {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let counter = |name, help, labels| metrics.counter(name, help, labels);
         let (svids, joins) = ("writ_server_svids_total", "writ_server_joins_total");
+        let (returns, about_returns) = ("writ_server_returns_total", "Nodes that came back by their key alone.");
         let (about_svids, about_joins) = ("Orders to sign an SVID.", "Nodes that came with a join token.");
         Self {
             signed: counter(svids, about_svids, &[("result", "signed")]),
             unsigned: counter(svids, about_svids, &[("result", "refused")]),
             joined: counter(joins, about_joins, &[("result", "joined")]),
             refused_joins: counter(joins, about_joins, &[("result", "unknown_token")]),
+            returned: counter(returns, about_returns, &[("result", "returned")]),
+            refused_returns: counter(returns, about_returns, &[("result", "refused")]),
             streams: metrics.gauge("writ_server_streams", "Agents that follow.", &[]),
         }
     }

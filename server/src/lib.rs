@@ -16,6 +16,7 @@ mod ledger;
 mod local;
 mod own;
 mod push;
+mod returning;
 mod sign;
 mod state;
 mod trust;

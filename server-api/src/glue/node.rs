@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::writ::node::v1::{
-    BundleRequest, Delta, FollowRequest, SignItem, SignJwtItem, SignJwtRequest, SignRequest,
-    node_client::NodeClient,
+    BundleRequest, Delta, FollowRequest, ReturnParams, ReturnRequest, SignItem, SignJwtItem, SignJwtRequest,
+    SignRequest, node_client::NodeClient, return_request::Step as Said, return_response::Step as Answered,
 };
 use registry::{LogId, Revision, objects::EntryId};
-use spiffe::{SignedBundle, Timestamp};
+use spiffe::{KeyError, SignedBundle, SpiffeId, Timestamp, returning::NONCE_BYTES};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Streaming, transport::Channel};
 
 use super::CallError;
@@ -91,6 +93,35 @@ impl Client {
         };
         let parts = self.0.follow(request).await?.into_inner();
         Ok(Follow { parts, assembler: Assembler::default() })
+    }
+
+    /// Comes back as the node `id` with the key of `csr`: `sign` answers the server's nonce. Needs no client
+    /// certificate; repeating it is safe.
+    pub async fn come_back(
+        &mut self,
+        id: &SpiffeId,
+        csr: &[u8],
+        sign: impl FnOnce(&[u8; NONCE_BYTES]) -> Result<Vec<u8>, KeyError>,
+    ) -> Result<Chain, CallError> {
+        let params = ReturnParams { spiffe_id: id.to_string(), csr: csr.to_vec().into() };
+        let (words, said) = mpsc::channel(2);
+        let say = |step| words.try_send(ReturnRequest { step: Some(step) });
+        let unsaid = |_| CallError::Unavailable("the connection ended".to_owned());
+        say(Said::Params(params)).map_err(unsaid)?;
+        let mut request = Request::new(ReceiverStream::new(said));
+        request.set_timeout(WITHIN);
+        let mut answers = self.0.r#return(request).await?.into_inner();
+        let nonsense = || CallError::Nonsense("a return is answered by a nonce, then a certificate".to_owned());
+        let nonce = match answers.message().await?.and_then(|answer| answer.step) {
+            Some(Answered::Nonce(nonce)) => <[u8; NONCE_BYTES]>::try_from(&*nonce).map_err(|_| nonsense())?,
+            _ => return Err(nonsense()),
+        };
+        let signature = sign(&nonce).map_err(|error| CallError::Nonsense(error.to_string()))?;
+        say(Said::Signature(signature.into())).map_err(unsaid)?;
+        match answers.message().await?.and_then(|answer| answer.step) {
+            Some(Answered::Granted(granted)) if !granted.chain.is_empty() => Ok(granted.chain),
+            _ => Err(nonsense()),
+        }
     }
 
     /// Has public keys signed; results in the order of the orders, of which there are at most

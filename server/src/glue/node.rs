@@ -1,25 +1,30 @@
 //! `writ.node.v1`: what an agent and its server say to each other.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
 use proto::writ::node::v1::{
-    BundleRequest, Delta, FollowRequest, SignJwtRequest, SignJwtResponse, SignRequest, SignResponse,
-    SignResult, SignedBundle, node_server::Node,
+    BundleRequest, Delta, FollowRequest, ReturnChain, ReturnRequest, ReturnResponse, SignJwtRequest,
+    SignJwtResponse, SignRequest, SignResponse, SignResult, SignedBundle, node_server::Node,
+    return_request::Step as Said, return_response::Step as Answered,
 };
 use registry::{LogId, Revision};
 use server_api::wire::{bundle, delta::Parts};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::node_caller;
+use super::{caller, node_caller};
 use crate::{
     Server, push,
+    returning::Asked,
     sign::{self, Order},
 };
 
 /// The service.
 pub(crate) struct Service(pub(crate) Arc<Server>);
+
+/// A node that returns says each of its two words within this time.
+const WORD_WITHIN: Duration = Duration::from_secs(10);
 
 #[tonic::async_trait]
 impl Node for Service {
@@ -55,8 +60,40 @@ impl Node for Service {
         });
         Ok(Response::new(SignResponse { results: results.collect() }))
     }
+
+    type ReturnStream = Pin<Box<dyn Stream<Item = Result<ReturnResponse, Status>> + Send>>;
+
+    async fn r#return(
+        &self,
+        request: Request<Streaming<ReturnRequest>>,
+    ) -> Result<Response<Self::ReturnStream>, Status> {
+        let (server, caller) = (self.0.clone(), caller(&request)?);
+        let mut words = request.into_inner();
+        let Some(Said::Params(params)) = word(&mut words).await? else {
+            return Err(Status::invalid_argument("the first message carries params"));
+        };
+        let asked = Asked::new(params.spiffe_id, params.csr.into())?;
+        let nonce = Answered::Nonce(asked.nonce().to_vec().into());
+        let granted = async move {
+            let Some(Said::Signature(signature)) = word(&mut words).await? else {
+                return Err(Status::invalid_argument("the second message carries the signature"));
+            };
+            let granted = asked.answered(&server, &caller, &signature).await?;
+            Ok(Answered::Granted(ReturnChain { chain: granted.issued.chain }))
+        };
+        let answers = stream::iter([Ok(nonce)]).chain(stream::once(granted));
+        Ok(Response::new(Box::pin(answers.map(|step| step.map(|step| ReturnResponse { step: Some(step) })))))
+    }
+
     async fn sign_jwt(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
         let _ = node_caller(&request)?;
         Err(Status::unimplemented("this server signs no JWT-SVIDs yet"))
     }
+}
+
+/// The next word of a node that returns.
+async fn word(words: &mut Streaming<ReturnRequest>) -> Result<Option<Said>, Status> {
+    let word = tokio::time::timeout(WORD_WITHIN, words.message()).await;
+    let word = word.map_err(|_| Status::deadline_exceeded("nothing was said in time"))??;
+    Ok(word.and_then(|word| word.step))
 }
