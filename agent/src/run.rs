@@ -13,13 +13,11 @@ use tokio::{
     task::JoinHandle,
 };
 use workload_api::{WorkloadApi, socket};
-use zeroize::Zeroizing;
 
 use crate::{
     Config,
     callers::Callers,
     clock,
-    config::Secret,
     doors::{
         private::{self, PrivateDoor},
         public::{self, DoorError, PublicDoor},
@@ -32,7 +30,7 @@ use crate::{
     spine::Kept,
     spine::Spine,
     state::{State, StateError},
-    upstream::{Terms, Upstream},
+    upstream::{Terms, TokenSource, Upstream},
     view_file::ViewFile,
 };
 
@@ -148,13 +146,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
 }
 
 fn terms(config: &Config) -> Result<Terms, Error> {
-    let token = match (&config.token, &config.token_file) {
-        (Some(token), _) => Some(token.clone()),
-        (None, Some(path)) => daemon::read_private(path, MOST_TOKEN_BYTES)?
-            .map(Zeroizing::new)
-            .map(|bytes| Secret::from(String::from_utf8_lossy(&bytes).trim().to_owned())),
-        (None, None) => None,
-    };
+    let token = TokenSource::of(config);
+    token.read()?; // a file that cannot be used stops the start, not a later try
     Ok(Terms {
         server: config.server.clone(),
         trust_domain: config.trust_domain.clone(),
@@ -211,6 +204,5 @@ fn descriptors() -> usize {
 /// A connection takes three descriptors, and one user shall not have more than half of all.
 const SHARE_OF_ONE_USER: usize = 6;
 const MOST_DESCRIPTORS: u64 = 65_536;
-const MOST_TOKEN_BYTES: u64 = 4096;
 const NEWS_WAITING: usize = 64;
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);

@@ -69,6 +69,13 @@ impl State {
         Ok(key)
     }
 
+    /// Another key in the place of one that somebody else has too.
+    pub(crate) fn change_key(&self) -> Result<PrivateKey, StateError> {
+        let key = PrivateKey::generate()?;
+        write_private(&self.dir.join(KEY), pem("PRIVATE KEY", [key.pkcs8()]).as_bytes())?;
+        Ok(key)
+    }
+
     /// The agent's certificate, if there is one for this key.
     pub(crate) fn certificate(&self, key: &PrivateKey) -> Result<Option<OwnCertificate>, StateError> {
         read_certificate(&self.dir, key)

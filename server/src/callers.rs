@@ -166,8 +166,7 @@ async fn node(ledger: &Ledger, path: &str, peer: &ConnectionPeer) -> Result<Node
 
 /// What an agent asks for only with its newest certificate. Of other requests, one may be under way on
 /// the connection before when a renewed certificate is first used.
-const LASTING: &[&str] =
-    &["/writ.node.v1.Node/Follow", "/spire.api.server.agent.v1.Agent/RenewAgent"];
+const LASTING: &[&str] = &["/writ.node.v1.Node/Follow", "/spire.api.server.agent.v1.Agent/RenewAgent"];
 
 /// Stops both agents where a certificate from before betrays that there are two.
 async fn fence(
@@ -268,6 +267,13 @@ mod tests {
     fn strangers_may_attest_return_and_see_the_signed_bundle_and_nothing_else() {
         let open: Vec<_> =
             TABLE.iter().filter(|(_, may)| *may == May::Anyone).map(|(method, _)| *method).collect();
-        assert_eq!(open, ["/writ.node.v1.Node/Bundle", "/writ.node.v1.Node/Return", "/spire.api.server.agent.v1.Agent/AttestAgent"]);
+        assert_eq!(
+            open,
+            [
+                "/writ.node.v1.Node/Bundle",
+                "/writ.node.v1.Node/Return",
+                "/spire.api.server.agent.v1.Agent/AttestAgent"
+            ]
+        );
     }
 }

@@ -29,7 +29,8 @@ impl Figures {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let counter = |name, help, labels| metrics.counter(name, help, labels);
         let (svids, joins) = ("writ_server_svids_total", "writ_server_joins_total");
-        let (returns, about_returns) = ("writ_server_returns_total", "Nodes that came back by their key alone.");
+        let (returns, about_returns) =
+            ("writ_server_returns_total", "Nodes that came back by their key alone.");
         let (about_svids, about_joins) = ("Orders to sign an SVID.", "Nodes that came with a join token.");
         Self {
             signed: counter(svids, about_svids, &[("result", "signed")]),

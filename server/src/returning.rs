@@ -70,12 +70,7 @@ impl Asked {
         granted
     }
 
-    async fn judge(
-        self,
-        server: &Arc<Server>,
-        caller: &Caller,
-        signature: &[u8],
-    ) -> Result<Granted, Status> {
+    async fn judge(self, server: &Arc<Server>, caller: &Caller, signature: &[u8]) -> Result<Granted, Status> {
         let unknown = || turned_away(NodeRefusal::NotAttested);
         let _place = server.joining.acquire().await.map_err(|_| stopping())?;
         let key = key_of(&self.csr)?;

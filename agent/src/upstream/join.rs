@@ -1,56 +1,100 @@
-//! How this agent comes to its own certificate: with a token at first, with the present one later.
+//! How this agent comes to its own certificate: with a token at first, with the present one while that
+//! counts, and by its key alone when it counts no more.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::CertificateDer;
-use server_api::{attest, connect};
-use spiffe::{TrustDomain, tls, x509::svid};
+use server_api::{CallError, attest, connect, node, wire::status::Reason};
+use spiffe::{PrivateKey, SpiffeId, TrustDomain, returning::Challenge, tls, x509::svid};
 use tonic::transport::Channel;
 
 use super::{Trouble, Upstream};
-use crate::{clock, rotation::Validity, state::OwnCertificate};
+use crate::{clock, config::Secret, rotation::Validity, state::OwnCertificate};
 
 impl Upstream {
-    /// The agent's certificate, if it is valid now; else a new one for the token.
+    /// The agent's certificate, if it counts now; else a new one, for the key or for the token.
     pub(super) async fn certified(
         &self,
         trust_domain: &TrustDomain,
     ) -> Result<(Arc<OwnCertificate>, Option<Validity>), Trouble> {
-        let now = clock::now();
-        if let Some(certificate) = self.certificate()
-            && now < certificate.validity.until
-            && certificate.id.is_in(trust_domain)
-        {
+        if let Some(certificate) = self.usable(trust_domain) {
             return Ok((certificate, None));
         }
-        let validity = self.join(trust_domain).await?;
+        let validity = self.certify(trust_domain).await?;
         let certificate =
             self.certificate().ok_or_else(|| Trouble::Unreachable("it is gone again".to_owned()))?;
         Ok((certificate, Some(validity)))
     }
 
-    async fn join(&self, trust_domain: &TrustDomain) -> Result<Validity, Trouble> {
-        let Some(token) = &self.token else {
-            return Err(Trouble::Hopeless(
-                "this agent has no valid certificate and no join token; run on the server: \
-                 writ token create --node NAME, and start the agent with what it prints"
-                    .to_owned(),
-            ));
+    /// The certificate, if it is valid under the bundle that is trusted now, and the server takes it.
+    fn usable(&self, trust_domain: &TrustDomain) -> Option<Arc<OwnCertificate>> {
+        let certificate = self.certificate().filter(|_| !self.is_refused.load(Ordering::Acquire))?;
+        let id = svid::verify(&certificate.chain, &self.bundles(), clock::now()).ok()?;
+        id.is_in(trust_domain).then_some(certificate)
+    }
+
+    async fn certify(&self, trust_domain: &TrustDomain) -> Result<Validity, Trouble> {
+        let known_as = self.certificate().map(|certificate| certificate.id.clone());
+        let out = match known_as.filter(|id| id.is_in(trust_domain)) {
+            None => self.why_out(),
+            Some(id) => match self.come_back(trust_domain, &id).await {
+                Err(trouble @ (Trouble::Expelled(_) | Trouble::Hopeless(_))) => trouble,
+                returned => return returned,
+            },
         };
-        let verifier = self.trust.verifier(trust_domain)?;
-        let tls = tls::client_config(verifier, None).map_err(unusable)?;
-        let channel = connect::connect(&self.address, Arc::new(tls)).await.map_err(unusable)?;
-        let joined = attest::Client::new(channel).join(token.reveal().trim(), &self.request()?).await;
-        // That a spent token does not count again is not the reason why the agent is out.
-        let chain = joined.map_err(|error| match (Trouble::from(error), self.expelled.lock().clone()) {
-            (Trouble::Hopeless(_), Some(reason)) => Trouble::Hopeless(reason),
-            (trouble, _) => trouble,
-        })?;
-        let validity = self.take(trust_domain, chain)?;
-        *self.expelled.lock() = None;
+        let token = self.token.read().map_err(|error| Trouble::Hopeless(error.to_string()))?;
+        let Some(token) = token else { return Err(out) };
+        self.join(trust_domain, &token).await.map_err(|trouble| match (&trouble, &out) {
+            // Whatever comes next, what this node knew must go.
+            (_, Trouble::Expelled(_)) => out,
+            // That a spent token does not count again is not the reason why the agent is out.
+            (Trouble::Hopeless(_), _) if self.was_known() => out,
+            _ => trouble,
+        })
+    }
+
+    /// Whether the server has known this node since the agent started.
+    fn was_known(&self) -> bool {
+        self.certificate().is_some() || self.expelled.lock().is_some()
+    }
+
+    fn why_out(&self) -> Trouble {
+        let no_token = "this agent has no valid certificate and no join token; run on the server: \
+                        writ token create --node NAME, and start the agent with what it prints";
+        Trouble::Hopeless(self.expelled.lock().clone().unwrap_or_else(|| no_token.to_owned()))
+    }
+
+    async fn join(&self, trust_domain: &TrustDomain, token: &Secret) -> Result<Validity, Trouble> {
+        let key = self.key();
+        let channel = self.connect_without_certificate(trust_domain).await?;
+        let chain = attest::Client::new(channel).join(token.reveal().trim(), &request(&key)?).await?;
+        let validity = self.take(trust_domain, chain, &key)?;
         tracing::info!(until = %validity.until, "joined the server");
         Ok(validity)
+    }
+
+    /// The server knows the node by its key, whatever has become of its certificate.
+    async fn come_back(&self, trust_domain: &TrustDomain, id: &SpiffeId) -> Result<Validity, Trouble> {
+        let key = self.key();
+        let request = request(&key)?;
+        let channel = self.connect_without_certificate(trust_domain).await?;
+        let sign = |nonce: &_| Challenge { node: id, nonce, request: &request }.sign(&key);
+        let returned = node::Client::new(channel).come_back(id, &request, sign).await;
+        let chain = returned.map_err(|error| match &error {
+            // It was away for too long. Its operator may let it in all the same, so it keeps its key.
+            CallError::Agent { reason: Reason::AgentExpired, .. } => Trouble::Hopeless(error.to_string()),
+            _ => self.turned_away(error),
+        })?;
+        let validity = self.take(trust_domain, chain.into_iter().map(Vec::from).collect(), &key)?;
+        tracing::info!(until = %validity.until, "came back to the server by this agent's key");
+        Ok(validity)
+    }
+
+    async fn connect_without_certificate(&self, trust_domain: &TrustDomain) -> Result<Channel, Trouble> {
+        let verifier = self.trust.verifier(trust_domain)?;
+        let tls = tls::client_config(verifier, None).map_err(unusable)?;
+        connect::connect(&self.address, Arc::new(tls)).await.map_err(unusable)
     }
 
     /// Has the certificate renewed over the connection that it is used on.
@@ -59,28 +103,34 @@ impl Upstream {
         let (channel, trust_domain) = channel
             .zip(self.trust.trust_domain())
             .ok_or_else(|| Trouble::Unreachable("there is no connection to the server".to_owned()))?;
-        let chain = attest::Client::new(channel).renew(&self.request()?).await?;
-        self.take(&trust_domain, chain)
-    }
-
-    /// A certificate for this agent's key. The server says whom it names.
-    fn request(&self) -> Result<Vec<u8>, Trouble> {
-        let key = KeyPair::try_from(self.key.pkcs8()).map_err(unusable)?;
-        let request = CertificateParams::default().serialize_request(&key).map_err(unusable)?;
-        Ok(request.der().to_vec())
+        let key = self.key();
+        let chain = attest::Client::new(channel).renew(&request(&key)?).await?;
+        self.take(&trust_domain, chain, &key)
     }
 
     /// Believes a certificate no more than a stranger's, and keeps it.
-    fn take(&self, trust_domain: &TrustDomain, chain: attest::Chain) -> Result<Validity, Trouble> {
+    fn take(
+        &self,
+        trust_domain: &TrustDomain,
+        chain: attest::Chain,
+        key: &PrivateKey,
+    ) -> Result<Validity, Trouble> {
         let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
         let id = svid::verify(&chain, &self.bundles(), clock::now()).map_err(unusable)?;
         if !id.is_in(trust_domain) || !id.path().starts_with("/spire/agent/") {
             return Err(Trouble::Unreachable(format!("the server gave this agent the certificate of {id}")));
         }
-        let mut certificate = OwnCertificate::new(chain, &self.key).map_err(unusable)?;
+        let mut certificate = OwnCertificate::new(chain, key).map_err(unusable)?;
         certificate.validity = certificate.validity.beginning_at(clock::now());
         self.adopt(certificate)
     }
+}
+
+/// A certificate for this key. The server says whom it names.
+fn request(key: &PrivateKey) -> Result<Vec<u8>, Trouble> {
+    let key = KeyPair::try_from(key.pkcs8()).map_err(unusable)?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(unusable)?;
+    Ok(request.der().to_vec())
 }
 
 fn unusable(error: impl std::fmt::Display) -> Trouble {

@@ -5,19 +5,23 @@
 //! mutual TLS. Everything that comes of it goes to the spine as inputs.
 
 mod join;
+mod token;
 mod trust;
 pub(crate) mod writ;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use server_api::{CallError, ServerAddress, node};
 use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
 use tonic::transport::Channel;
 
+pub(crate) use self::token::TokenSource;
 use self::trust::Trust;
 use crate::{
-    config::Secret,
     rotation::Validity,
     state::{OwnCertificate, State, StateError},
 };
@@ -27,9 +31,11 @@ pub(crate) struct Upstream {
     address: ServerAddress,
     trust: Trust,
     state: Arc<State>,
-    key: PrivateKey,
-    token: Option<Secret>,
+    key: Mutex<PrivateKey>,
+    token: TokenSource,
     certificate: Mutex<Option<Arc<OwnCertificate>>>,
+    /// The server does not take the certificate any more, though it is valid.
+    is_refused: AtomicBool,
     channel: Mutex<Option<Channel>>,
     /// Why the server expelled this node, until it has joined again.
     expelled: Mutex<Option<String>>,
@@ -46,7 +52,7 @@ pub(crate) struct Terms {
     /// Whether the first server that answers is believed.
     pub(crate) insecure_bootstrap: bool,
     /// The join token.
-    pub(crate) token: Option<Secret>,
+    pub(crate) token: TokenSource,
 }
 
 /// Why there is no connection to the server.
@@ -73,9 +79,10 @@ impl Upstream {
             address: terms.server,
             trust,
             state,
-            key,
+            key: Mutex::new(key),
             token: terms.token,
             certificate: Mutex::new(certificate),
+            is_refused: AtomicBool::new(false),
             channel: Mutex::new(None),
             expelled: Mutex::new(None),
         })
@@ -107,19 +114,40 @@ impl Upstream {
         Some((self.bundles(), node::Client::new(channel)))
     }
 
+    fn key(&self) -> PrivateKey {
+        self.key.lock().clone()
+    }
+
     fn adopt(&self, certificate: OwnCertificate) -> Result<Validity, Trouble> {
         let saved = self.state.save_certificate(&certificate);
         saved.map_err(|error| Trouble::Unreachable(error.to_string()))?;
         let validity = certificate.validity;
         *self.certificate.lock() = Some(Arc::new(certificate));
+        self.is_refused.store(false, Ordering::Release);
+        *self.expelled.lock() = None;
         Ok(validity)
     }
 
-    /// The server does not take the certificate any more.
-    fn disown(&self) {
+    /// The server does not take the certificate any more. It still says which node this is.
+    fn distrust_certificate(&self) {
+        self.is_refused.store(true, Ordering::Release);
+    }
+
+    /// The server does not know the node any more, or does not want it.
+    fn expelled(&self, says: String) -> Trouble {
         *self.certificate.lock() = None;
         if let Err(error) = self.state.forget_certificate() {
             tracing::error!(%error, "cannot forget the agent's certificate");
+        }
+        *self.expelled.lock() = Some(says.clone());
+        Trouble::Expelled(says)
+    }
+
+    /// Somebody else has the key, so it is worth nothing; another one joins.
+    fn change_key(&self) {
+        match self.state.change_key() {
+            Ok(key) => *self.key.lock() = key,
+            Err(error) => tracing::error!(%error, "cannot change the agent's key"),
         }
     }
 }

@@ -73,7 +73,7 @@ async fn try_follow(
     *upstream.channel.lock() = Some(channel);
     teller.tell(News::Input(Input::Connected)).await;
     loop {
-        let step = view.next().await.map_err(|error| upstream.turned_away(error))?;
+        let step = view.next().await.map_err(|error| upstream.cut_off(error))?;
         let step = step.ok_or_else(|| Trouble::Unreachable("the server ended the connection".to_owned()))?;
         // A bundle comes before the SVIDs under it.
         if let Some(signed) = step.bundle
@@ -121,34 +121,40 @@ impl Upstream {
             teller.tell(News::Input(Input::Certified(validity))).await;
         }
         let identity =
-            tls::fixed_identity(certificate.chain.clone(), &self.key).map_err(|error| failed(&error))?;
+            tls::fixed_identity(certificate.chain.clone(), &self.key()).map_err(|error| failed(&error))?;
         let verifier = self.trust.verifier(trust_domain)?;
         let tls = tls::client_config(verifier, Some(identity)).map_err(|error| failed(&error))?;
         connect::connect(&self.address, Arc::new(tls)).await.map_err(|error| failed(&error))
     }
 
-    /// What it means when the server refuses an agent whose certificate it had signed.
-    fn turned_away(&self, error: CallError) -> Trouble {
+    /// What it means when the server refuses an agent that it knew.
+    pub(super) fn turned_away(&self, error: CallError) -> Trouble {
         let CallError::Agent { reason, .. } = &error else { return error.into() };
-        let says =
-            format!("{error}; run on the server: writ token create --node NAME, and start the agent with it");
         match reason {
-            // Its refusal says what lifts the ban.
-            Reason::AgentBanned => self.expelled(error.to_string()),
-            // Another certificate is the node's now: somebody took its place.
-            Reason::AgentNotAttested | Reason::AgentNotActive => self.expelled(says),
-            // With a token, the next try joins anew.
-            Reason::AgentExpired | Reason::AgentMustReattest => {
-                self.disown();
-                Trouble::Unreachable(says)
+            Reason::AgentBanned | Reason::AgentNotAttested => self.expelled(error.to_string()),
+            // Two agents use this key. Whichever this one is, it joins only with another.
+            Reason::AgentMustReattest => {
+                self.change_key();
+                self.expelled(error.to_string())
             }
-            Reason::Unknown => Trouble::Unreachable(says),
+            // Another certificate is the node's now, or this one has ended: the key may get a new one.
+            Reason::AgentNotActive | Reason::AgentExpired => {
+                self.distrust_certificate();
+                Trouble::Unreachable(error.to_string())
+            }
+            Reason::Unknown => Trouble::Unreachable(error.to_string()),
         }
     }
 
-    fn expelled(&self, says: String) -> Trouble {
-        self.disown();
-        *self.expelled.lock() = Some(says.clone());
-        Trouble::Expelled(says)
+    /// What it means when the server ends a view that it had begun to show.
+    fn cut_off(&self, error: CallError) -> Trouble {
+        match &error {
+            // Somebody else has used this node's name. The certificate is shown once more, so that the
+            // server can tell whether it was with this node's key.
+            CallError::Agent { reason: Reason::AgentNotActive, .. } => {
+                Trouble::Unreachable(error.to_string())
+            }
+            _ => self.turned_away(error),
+        }
     }
 }

@@ -111,7 +111,8 @@ impl Client {
         let mut request = Request::new(ReceiverStream::new(said));
         request.set_timeout(WITHIN);
         let mut answers = self.0.r#return(request).await?.into_inner();
-        let nonsense = || CallError::Nonsense("a return is answered by a nonce, then a certificate".to_owned());
+        let nonsense =
+            || CallError::Nonsense("a return is answered by a nonce, then a certificate".to_owned());
         let nonce = match answers.message().await?.and_then(|answer| answer.step) {
             Some(Answered::Nonce(nonce)) => <[u8; NONCE_BYTES]>::try_from(&*nonce).map_err(|_| nonsense())?,
             _ => return Err(nonsense()),

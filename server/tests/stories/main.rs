@@ -7,6 +7,7 @@ mod following;
 mod joining;
 mod private;
 mod restarting;
+mod returning;
 mod rotating;
 mod signing;
 mod strangers;

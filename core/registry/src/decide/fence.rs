@@ -52,7 +52,8 @@ impl Command for FenceNode {
         };
         let facts = json!({ "node": self.id, "shown": self.serial, "current": node.serial, "key_sha256": self.key_sha256 });
         let record = Record { kind: "node.duplicate_agent", outcome: Ok(()), facts };
-        let fenced = Node { state: NodeState::Fenced, next_serial: None, next_key_sha256: None, ..Node::clone(node) };
+        let fenced =
+            Node { state: NodeState::Fenced, next_serial: None, next_key_sha256: None, ..Node::clone(node) };
         let changes = vec![registry.put_change(fenced)];
         Decision { proposal: Proposal { changes, record: Some(record) }, answer: NodeRefusal::Fenced }
     }

@@ -67,12 +67,16 @@ pub enum NodeRefusal {
     #[error("this certificate is not the node's current one; join the node again with a new token")]
     NotActive,
     /// Two agents use its key.
-    #[error("two agents use this node's key, and neither may go on; make sure whose machine is the node, and \
-             join it again with a new token from: writ token create --node NAME")]
+    #[error(
+        "two agents use this node's key, and neither may go on; make sure whose machine is the node, and \
+             join it again with a new token from: writ token create --node NAME"
+    )]
     Fenced,
     /// It was away for longer than the server's `return_window`.
-    #[error("this node was away for longer than the server's return_window; join it again with a new token \
-             from: writ token create --node NAME")]
+    #[error(
+        "this node was away for longer than the server's return_window; join it again with a new token \
+             from: writ token create --node NAME"
+    )]
     AwayTooLong,
     /// An administrator banned it.
     #[error("this node is banned; an administrator can lift the ban with: writ node evict NAME")]

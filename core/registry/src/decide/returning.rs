@@ -52,7 +52,8 @@ impl Command for ReturnNode {
             Err(refusal) => return Decision { proposal: Proposal::default(), answer: Err(refusal) },
         };
         let Self { id, key_sha256, serial, not_after } = self;
-        let facts = json!({ "node": id, "serial": serial, "key_sha256": key_sha256, "ended": node.expires_at });
+        let facts =
+            json!({ "node": id, "serial": serial, "key_sha256": key_sha256, "ended": node.expires_at });
         let returned = match node.state {
             // Nothing that it ever got has been used; this is what it gets instead.
             NodeState::Joining => Node { serial, key_sha256, expires_at: not_after, ..node.clone() },
@@ -64,6 +65,9 @@ impl Command for ReturnNode {
             },
         };
         let record = Some(Record { kind: "node.return", outcome: Ok(()), facts });
-        Decision { proposal: Proposal { changes: vec![registry.put_change(returned)], record }, answer: Ok(()) }
+        Decision {
+            proposal: Proposal { changes: vec![registry.put_change(returned)], record },
+            answer: Ok(()),
+        }
     }
 }

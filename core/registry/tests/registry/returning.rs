@@ -122,7 +122,10 @@ fn a_certificate_from_before_betrays_a_second_agent_and_both_are_fenced() {
     assert_eq!(show(&mut world, &id, &first, "key", end), NodeRefusal::Fenced);
     let record = world.last_record();
     assert_eq!(record["kind"], "node.duplicate_agent");
-    assert_eq!((&record["facts"]["shown"], &record["facts"]["current"]), (&first.as_str().into(), &"aa".into()));
+    assert_eq!(
+        (&record["facts"]["shown"], &record["facts"]["current"]),
+        (&first.as_str().into(), &"aa".into())
+    );
     for serial in ["aa", &first] {
         assert_eq!(world.registry.standing(&id, serial), Err(NodeRefusal::Fenced));
     }
@@ -140,7 +143,10 @@ fn a_fenced_node_joins_again_with_a_token_and_another_key() {
     seen(&mut world, &id, "aa").unwrap();
     show(&mut world, &id, &first, "key", end);
     token(&mut world, "web-1");
-    assert!(world.run(attest("web-1", "second", "key", "bb", world.now)).is_err(), "the key is in two places");
+    assert!(
+        world.run(attest("web-1", "second", "key", "bb", world.now)).is_err(),
+        "the key is in two places"
+    );
     assert_eq!(world.last_record()["reason"], "the node's key is in two places");
     world.run(attest("web-1", "second", "new key", "cc", world.now)).unwrap();
     seen(&mut world, &id, "cc").unwrap();
