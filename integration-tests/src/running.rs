@@ -1,7 +1,7 @@
 //! A process that the harness started: its lines, its log, its end.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -121,6 +121,12 @@ impl Running {
         let lines: Vec<_> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(60)..].join("\n");
         format!("--- {} of {} ---\n{last}", self.log.display(), self.name)
+    }
+
+    /// Writes a line to its standard input.
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("it is not closed");
+        writeln!(input, "{line}").expect("it reads its input");
     }
 
     /// Closes its standard input.

@@ -11,11 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::{Api, DEADLINE, fetch, holding, ids, next};
+use support::{Api, DEADLINE, fetch, holding, ids, next, raw_status};
 use tonic::Code;
 use workload_api::{Limits, Standing};
 
@@ -81,30 +77,6 @@ async fn silent_and_half_spoken_connections_are_closed() {
     for after in tokio::task::spawn_blocking(|| silent.join().unwrap()).await.unwrap() {
         assert!((4..9).contains(&after.as_secs()), "5 seconds are given for a preface, not {after:?}");
     }
-}
-
-/// Sends one request as it is and gives its gRPC status.
-async fn raw_status(path: &Path, headers: &[(&str, &str)], body: Vec<u8>) -> Option<i32> {
-    let stream = tokio::net::UnixStream::connect(path).await.unwrap();
-    let (mut client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-        .handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
-    let connection = tokio::spawn(connection);
-    let mut request = Request::post("http://localhost/SpiffeWorkloadAPI/FetchX509SVID")
-        .header("content-type", "application/grpc")
-        .header("workload.spiffe.io", "true");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let response = client.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.ok()?;
-    let status = |headers: &http::HeaderMap| headers.get("grpc-status")?.to_str().ok()?.parse().ok();
-    let found = match status(response.headers()) {
-        Some(found) => Some(found),
-        None => response.into_body().collect().await.ok()?.trailers().and_then(status),
-    };
-    connection.abort();
-    found
 }
 
 #[tokio::test]

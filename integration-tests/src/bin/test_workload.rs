@@ -5,7 +5,7 @@
 //! standard input. `lend SOCKET PROGRAM`: connects, waits for the end of its input, then becomes
 //! PROGRAM with the connection as standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
 //! connection. `leave SOCKET`: connects, hands the connection to a child and is gone. `open SOCKET N`:
-//! holds N streams open. Each prints JSON lines.
+//! holds N streams open, and tells how many are answered. Each prints JSON lines.
 #![expect(clippy::print_stdout, reason = "its product is what it prints")]
 
 use std::env;
@@ -16,9 +16,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use integration_tests::workload::{Svid, Workload, ids};
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, yield_now};
 use tonic::Status;
 
 #[tokio::main(flavor = "current_thread")]
@@ -85,20 +90,36 @@ fn drain(mut stream: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens streams on connections of a hundred each, and holds them until its input ends.
+/// Holds streams open on connections of a hundred each, until its input ends. At the word `again` it ends
+/// them and asks as often, at `count` it says how many of them are answered.
 async fn open(socket: &Path, count: usize) -> io::Result<()> {
-    let mut held = Vec::new();
-    let mut workload = Workload::connect(socket).await;
-    for number in 0..count {
-        if number % 100 == 99 {
-            workload = Workload::connect(socket).await;
-        }
-        let mut stream = workload.watch();
-        held.push(tokio::spawn(async move { while stream.next().await.is_ok() {} }));
+    let mut connections = Vec::new();
+    for _ in 0..count.div_ceil(100) {
+        connections.push(Workload::connect(socket).await);
     }
-    println!("{}", json!({ "open": held.len() }));
-    tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink())).await??;
-    println!("{}", json!({ "ended": held.iter().filter(|stream| stream.is_finished()).count() }));
+    let (sender, mut words) = mpsc::unbounded_channel();
+    thread::spawn(move || io::stdin().lines().map_while(Result::ok).try_for_each(|word| sender.send(word)));
+    let (mut held, mut answered) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    while let Some(word) = words.recv().await {
+        if word == "again" {
+            held.shutdown().await;
+            answered = Arc::default();
+            for number in 0..count {
+                let (mut stream, answered) =
+                    (connections[number % connections.len()].watch(), answered.clone());
+                held.spawn(async move {
+                    while stream.next().await.is_ok() {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        }
+        // There is one thread: after some rounds what was to be written is, and what was to be read too.
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        println!("{}", json!({ word: answered.load(Ordering::Relaxed) }));
+    }
     Ok(())
 }
 

@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use peer::{Listener, Peer, Pinning};
 use proto::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
@@ -154,6 +156,30 @@ pub fn secure<T>(message: T) -> Request<T> {
 
 pub async fn fetch(client: &mut Client) -> Result<Streaming<X509svidResponse>, Status> {
     Ok(client.fetch_x509svid(secure(X509svidRequest {})).await?.into_inner())
+}
+
+/// Sends one request as it is and gives its gRPC status.
+pub async fn raw_status(path: &Path, headers: &[(&str, &str)], body: Vec<u8>) -> Option<i32> {
+    let stream = tokio::net::UnixStream::connect(path).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = http::Request::post("http://localhost/SpiffeWorkloadAPI/FetchX509SVID")
+        .header("content-type", "application/grpc")
+        .header("workload.spiffe.io", "true");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = client.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.ok()?;
+    let status = |headers: &http::HeaderMap| headers.get("grpc-status")?.to_str().ok()?.parse().ok();
+    let found = match status(response.headers()) {
+        Some(found) => Some(found),
+        None => response.into_body().collect().await.ok()?.trailers().and_then(status),
+    };
+    connection.abort();
+    found
 }
 
 /// The next answer of a stream, or the status that ends it.

@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// A short run that proves that the bench works; its figures are noisier
     #[arg(long)]
     quick: bool,
-    /// Only these groups: floor, start, fetch, propagate, hash, streams, sign, entries
+    /// Only these groups: floor, start, fetch, flood, propagate, hash, streams, sign, entries
     groups: Vec<String>,
 }
 
@@ -38,10 +38,11 @@ struct Pace {
 
 type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("floor", floor),
     ("start", start),
     ("fetch", fetch),
+    ("flood", flood),
     ("propagate", propagate),
     ("hash", hash),
     ("streams", streams),
@@ -184,6 +185,30 @@ fn fetch(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
         table.add(worst);
         table.add(if at_32 { used.at_most(130.0) } else { used });
     }
+    Ok(())
+}
+
+/// What a thousand open requests of one process cost another one. The target is relative: at most twice.
+fn flood(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let subject = Subject::up()?;
+    subject.entry("/flood", &subject.own_uid(), "local")?;
+    subject.ready_for_workloads(load)?;
+    let worst = || -> Result<Vec<f64>> {
+        let figures =
+            (0..pace.runs).map(|_| load.fetch(&subject.workload_socket(), 1, pace.seconds, How::Lean));
+        figures.map(|figures| Ok(figures?.p99_us / 1e3)).collect()
+    };
+    let before = worst()?;
+    let held = load.hold_streams(&subject.workload_socket(), 1000)?;
+    let during = worst()?;
+    drop(held);
+    let name = "new connection to first SVID, 1 × lean client, p99";
+    let least = before.iter().copied().fold(f64::INFINITY, f64::min);
+    table.add(Row::new(format!("{name}, alone, ms"), before));
+    table.add(
+        Row::new(format!("{name}, while another process holds 1000 requests open, ms"), during)
+            .at_most(2.0 * least),
+    );
     Ok(())
 }
 
