@@ -10,7 +10,12 @@ const ROOT: &str = "proto";
 const WORKLOAD: &[&str] = &["spiffe/workload/workload.proto", "writ/explain/v1/explain.proto"];
 const SERVER: &[&str] = &[
     "spire/api/server/agent/v1/agent.proto",
+    "spire/api/server/bundle/v1/bundle.proto",
+    "spire/api/server/debug/v1/debug.proto",
     "spire/api/server/entry/v1/entry.proto",
+    "spire/api/server/logger/v1/logger.proto",
+    "spire/api/server/svid/v1/svid.proto",
+    "spire/api/server/trustdomain/v1/trustdomain.proto",
     "writ/admin/v1/admin.proto",
     "writ/node/v1/node.proto",
 ];

@@ -49,11 +49,46 @@ pub mod spire {
                 v1, "spire.api.server.agent.v1"
             }
         }
+        /// Trust bundles.
+        pub mod bundle {
+            generated! {
+                /// `spire.api.server.bundle.v1`
+                v1, "spire.api.server.bundle.v1"
+            }
+        }
+        /// The server itself.
+        pub mod debug {
+            generated! {
+                /// `spire.api.server.debug.v1`
+                v1, "spire.api.server.debug.v1"
+            }
+        }
         /// Registration entries.
         pub mod entry {
             generated! {
                 /// `spire.api.server.entry.v1`
                 v1, "spire.api.server.entry.v1"
+            }
+        }
+        /// How much the server logs.
+        pub mod logger {
+            generated! {
+                /// `spire.api.server.logger.v1`
+                v1, "spire.api.server.logger.v1"
+            }
+        }
+        /// SVIDs.
+        pub mod svid {
+            generated! {
+                /// `spire.api.server.svid.v1`
+                v1, "spire.api.server.svid.v1"
+            }
+        }
+        /// Where foreign bundles come from.
+        pub mod trustdomain {
+            generated! {
+                /// `spire.api.server.trustdomain.v1`
+                v1, "spire.api.server.trustdomain.v1"
             }
         }
     }
