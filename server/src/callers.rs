@@ -11,7 +11,7 @@ use registry::{
         fence::FenceNode,
         node::{NodeRefusal, NodeSeen, Standing},
     },
-    objects::Sha256,
+    objects::{Entry, Sha256, well_known},
 };
 use server_api::{
     accept::ConnectionPeer,
@@ -31,6 +31,10 @@ pub(crate) enum May {
     Admin,
     /// An agent whose node is in good standing.
     Node,
+    /// An administrator or an agent.
+    AdminOrNode,
+    /// A server below this one: with the SVID of an entry with `downstream`, and nobody else.
+    Downstream,
     /// Whoever reaches the private socket, and nobody over the network.
     Local,
 }
@@ -68,6 +72,34 @@ pub(crate) const TABLE: &[(&str, May)] = &[
     ("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", May::Admin),
     ("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", May::Node),
     ("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", May::Node),
+    ("/spire.api.server.svid.v1.SVID/MintX509SVID", May::Admin),
+    ("/spire.api.server.svid.v1.SVID/MintJWTSVID", May::Admin),
+    ("/spire.api.server.svid.v1.SVID/MintWITSVID", May::Admin),
+    ("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", May::Node),
+    ("/spire.api.server.svid.v1.SVID/NewJWTSVID", May::Node),
+    ("/spire.api.server.svid.v1.SVID/BatchNewWITSVID", May::Node),
+    ("/spire.api.server.svid.v1.SVID/NewDownstreamX509CA", May::Downstream),
+    ("/spire.api.server.bundle.v1.Bundle/GetBundle", May::Anyone),
+    ("/spire.api.server.bundle.v1.Bundle/GetFederatedBundle", May::AdminOrNode),
+    ("/spire.api.server.bundle.v1.Bundle/CountBundles", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/AppendBundle", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/ListFederatedBundles", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/BatchCreateFederatedBundle", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/BatchUpdateFederatedBundle", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/BatchSetFederatedBundle", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/BatchDeleteFederatedBundle", May::Admin),
+    ("/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", May::Downstream),
+    ("/spire.api.server.bundle.v1.Bundle/PublishWITAuthority", May::Downstream),
+    ("/spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships", May::Admin),
+    ("/spire.api.server.trustdomain.v1.TrustDomain/GetFederationRelationship", May::Admin),
+    ("/spire.api.server.trustdomain.v1.TrustDomain/BatchCreateFederationRelationship", May::Admin),
+    ("/spire.api.server.trustdomain.v1.TrustDomain/BatchUpdateFederationRelationship", May::Admin),
+    ("/spire.api.server.trustdomain.v1.TrustDomain/BatchDeleteFederationRelationship", May::Admin),
+    ("/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle", May::Admin),
+    ("/spire.api.server.debug.v1.Debug/GetInfo", May::Local),
+    ("/spire.api.server.logger.v1.Logger/GetLogger", May::Local),
+    ("/spire.api.server.logger.v1.Logger/SetLogLevel", May::Local),
+    ("/spire.api.server.logger.v1.Logger/ResetLogLevel", May::Local),
     ("/grpc.health.v1.Health/Check", May::Local),
     ("/grpc.health.v1.Health/Watch", May::Local),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", May::Local),
@@ -96,6 +128,8 @@ pub(crate) enum Caller {
     Admin(SpiffeId),
     /// An agent.
     Node(NodeCaller),
+    /// The holder of a downstream SVID.
+    Downstream(SpiffeId),
 }
 
 /// An agent whose node was in good standing when it asked.
@@ -119,6 +153,7 @@ impl Caller {
             Self::Local(peer) => Author::Local { uid: peer.uid, pid: peer.pid },
             Self::Admin(id) => Author::Admin { id: id.clone() },
             Self::Node(node) => Author::Node { id: node.id.clone() },
+            Self::Downstream(id) => Author::Downstream { id: id.clone() },
         }
     }
 }
@@ -128,12 +163,25 @@ pub(crate) async fn admit(ledger: &Ledger, path: &str, origin: &Origin) -> Resul
     let row = ROWS.get(path).copied();
     match (row, origin) {
         // A method that nobody serves is answered as such, but only to those who may know what is served.
-        (None | Some(May::Local | May::Admin), Origin::Local(peer)) => Ok(Caller::Local(peer.clone())),
-        (Some(May::Anyone), Origin::Local(peer)) => Ok(Caller::Local(peer.clone())),
+        (None | Some(May::Local | May::Admin | May::AdminOrNode | May::Anyone), Origin::Local(peer)) => {
+            Ok(Caller::Local(peer.clone()))
+        }
         (Some(May::Node), Origin::Local(_)) => Err(Status::permission_denied("this is for agents")),
+        (Some(May::Downstream), Origin::Local(_)) => {
+            Err(Status::permission_denied("this is for servers below this one"))
+        }
         (Some(May::Anyone), Origin::Network(peer)) => Ok(Caller::Stranger(peer.address)),
         (Some(May::Node), Origin::Network(peer)) => node(ledger, path, peer).await.map(Caller::Node),
-        (Some(May::Admin), Origin::Network(peer)) => admin(ledger, peer).map(Caller::Admin),
+        (Some(May::Admin), Origin::Network(peer)) => {
+            holder(ledger, peer, |entry| entry.admin).map(Caller::Admin)
+        }
+        (Some(May::Downstream), Origin::Network(peer)) => {
+            holder(ledger, peer, |entry| entry.downstream).map(Caller::Downstream)
+        }
+        (Some(May::AdminOrNode), Origin::Network(peer)) => match is_agent(peer) {
+            true => node(ledger, path, peer).await.map(Caller::Node),
+            false => holder(ledger, peer, |entry| entry.admin).map(Caller::Admin),
+        },
         (None | Some(May::Local), Origin::Network(_)) => Err(denied()),
     }
 }
@@ -187,7 +235,7 @@ async fn fence(
 impl NodeCaller {
     /// Whether the node may act now. Streams ask again: a connection can outlive what it rests on.
     pub(crate) fn standing(&self, registry: &registry::Registry, now: Timestamp) -> Result<Standing, Status> {
-        if !registry::objects::well_known::is_node(&self.id) {
+        if !well_known::is_node(&self.id) {
             return Err(denied());
         }
         if self.not_after <= now {
@@ -209,14 +257,18 @@ pub(crate) fn turned_away(refusal: NodeRefusal) -> Status {
     agent_denied(reason, &refusal.to_string())
 }
 
-/// The administrator at the other end: its ID has an entry with `admin` that has not ended.
-fn admin(ledger: &Ledger, peer: &ConnectionPeer) -> Result<SpiffeId, Status> {
+fn is_agent(peer: &ConnectionPeer) -> bool {
+    peer.svid.as_deref().is_some_and(|svid| well_known::is_node(&svid.id))
+}
+
+/// Whose SVID is at the other end: its ID has an entry with the flag that has not ended.
+fn holder(ledger: &Ledger, peer: &ConnectionPeer, flag: fn(&Entry) -> bool) -> Result<SpiffeId, Status> {
     let svid = peer.svid.as_deref().ok_or_else(denied)?;
     let now = now();
     let registry = ledger.current();
-    let is_admin =
-        registry.givers(&svid.id).any(|entry| entry.admin && entry.expires_at.is_none_or(|end| now < end));
-    match is_admin && now < svid.not_after {
+    let has_flag =
+        registry.givers(&svid.id).any(|entry| flag(entry) && entry.expires_at.is_none_or(|end| now < end));
+    match has_flag && now < svid.not_after {
         true => Ok(svid.id.clone()),
         false => Err(denied()),
     }
@@ -264,16 +316,15 @@ mod tests {
     }
 
     #[test]
-    fn strangers_may_attest_return_and_see_the_signed_bundle_and_nothing_else() {
+    fn strangers_may_attest_return_and_see_the_bundle_and_nothing_else() {
         let open: Vec<_> =
             TABLE.iter().filter(|(_, may)| *may == May::Anyone).map(|(method, _)| *method).collect();
-        assert_eq!(
-            open,
-            [
-                "/writ.node.v1.Node/Bundle",
-                "/writ.node.v1.Node/Return",
-                "/spire.api.server.agent.v1.Agent/AttestAgent"
-            ]
-        );
+        let expected = [
+            "/writ.node.v1.Node/Bundle",
+            "/writ.node.v1.Node/Return",
+            "/spire.api.server.agent.v1.Agent/AttestAgent",
+            "/spire.api.server.bundle.v1.Bundle/GetBundle",
+        ];
+        assert_eq!(open, expected);
     }
 }

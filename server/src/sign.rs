@@ -27,12 +27,29 @@ use crate::{
 pub(crate) struct Order {
     /// As it came: an entry's id, if it is one.
     pub(crate) entry: String,
-    /// SubjectPublicKeyInfo, DER.
-    pub(crate) public_key: Bytes,
+    pub(crate) key: OrderedKey,
+}
+
+/// The key that an order is about.
+#[derive(Clone, Debug)]
+pub(crate) enum OrderedKey {
+    /// SubjectPublicKeyInfo, DER: the authenticated connection says whose it is.
+    Bare(Bytes),
+    /// PKCS#10, DER, signed by the key itself: SPIRE's way. Nothing else in it counts.
+    Request(Bytes),
 }
 
 /// The result of one order.
-pub(crate) type Signed = Result<Vec<Bytes>, Unsigned>;
+pub(crate) type Signed = Result<Made, Unsigned>;
+
+/// A certificate that was signed, recorded, and may be handed out.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) spiffe_id: SpiffeId,
+    /// DER, leaf first, without the root.
+    pub(crate) chain: Vec<Bytes>,
+    pub(crate) not_after: Timestamp,
+}
 
 /// Why one order was not carried out.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -95,8 +112,11 @@ fn draft(
 ) -> Result<Draft, Unsigned> {
     let id: EntryId = order.entry.parse().map_err(|_| not_in_view(&order.entry))?;
     let entry = registry.in_view(node, &id, now).ok_or_else(|| not_in_view(id.as_str()))?;
-    let key = SubjectKey::from_spki(&order.public_key)
-        .map_err(|error| Unsigned { code: Code::InvalidArgument, message: error.to_string() })?;
+    let key = match &order.key {
+        OrderedKey::Bare(spki) => SubjectKey::from_spki(spki),
+        OrderedKey::Request(csr) => SubjectKey::from_csr(csr),
+    };
+    let key = key.map_err(|error| Unsigned { code: Code::InvalidArgument, message: error.to_string() })?;
     let subject = Subject { id: &entry.spiffe_id, dns_names: &entry.dns_names };
     let issued = issuer.issue(subject, &key, now, end(registry, entry, now)).map_err(|error| {
         tracing::error!(entry = %id, %error, "a certificate cannot be signed");
@@ -145,13 +165,14 @@ impl Command for Record {
                 }
             });
             answer.push(allowed.map(|draft| {
+                let Issued { chain, serial, not_after } = draft.issued;
                 items.push(RecordedIssue {
                     entry: Some(draft.entry),
-                    spiffe_id: draft.spiffe_id,
-                    serial: draft.issued.serial,
-                    not_after: draft.issued.not_after,
+                    spiffe_id: draft.spiffe_id.clone(),
+                    serial,
+                    not_after,
                 });
-                draft.issued.chain
+                Made { spiffe_id: draft.spiffe_id, chain, not_after }
             }));
         }
         let proposal = match items.is_empty() {

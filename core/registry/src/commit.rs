@@ -85,6 +85,11 @@ pub enum Author {
         /// The node's ID.
         id: SpiffeId,
     },
+    /// A server below this one, with the SVID of an entry with `downstream`.
+    Downstream {
+        /// The SVID's ID.
+        id: SpiffeId,
+    },
     /// Somebody who has not authenticated, for example a node that attests.
     Stranger {
         /// The network address it came from.

@@ -13,13 +13,13 @@ use std::{
     sync::Arc,
 };
 
-use spiffe::{Selector, SpiffeId, Timestamp};
+use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
 
 use crate::{
     commit::{LogId, Revision},
     delta::{Delta, Follow, Snapshot},
     history::{Audience, Touched},
-    objects::{Entry, EntryId, Key, Node, Stored, Versioned},
+    objects::{Entry, EntryId, Key, Node, Object, Stored, Versioned},
     registry::Registry,
 };
 
@@ -95,6 +95,15 @@ impl Registry {
             }
         }
         None
+    }
+
+    /// Whether an entry in the node's view federates with `trust_domain`.
+    pub fn federates(&self, node: &SpiffeId, trust_domain: &TrustDomain) -> bool {
+        let view = self.view(node).map(|view| view.objects).unwrap_or_default();
+        view.iter().any(|stored| match &stored.object {
+            Object::Entry(entry) => entry.federates_with.contains(trust_domain),
+            _ => false,
+        })
     }
 
     /// The nodes that answer to `id` as a parent: entries under it are in their views.

@@ -13,6 +13,7 @@ pub mod key;
 pub mod pin;
 pub mod returning;
 pub mod selector;
+mod spki;
 #[cfg(test)]
 mod test_pki;
 pub mod time;

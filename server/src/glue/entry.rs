@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::{Stream, future};
+use futures::Stream;
 use proto::spire::{
     server::entry::v1::{
         BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
@@ -15,7 +15,7 @@ use proto::spire::{
     types::{Entry as WireEntry, EntryMask, Status as ItemStatus},
 };
 use registry::{
-    Object, Versioned,
+    Versioned,
     decide::entry::{CreateEntries, DeleteEntries, EntryOutcome, UpdateEntries},
     objects::{Entry as OwnEntry, EntryId, EntryPatch},
 };
@@ -26,12 +26,14 @@ use server_api::wire::{
     status,
 };
 use spiffe::Timestamp;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller, node_caller, unavailable};
+use super::{caller, node_caller, sync, unavailable};
 use crate::{
     Server,
-    api::{apply::fresh_id, list},
+    api::{apply::fresh_id, authorized, list},
+    now,
 };
 
 /// The service.
@@ -130,13 +132,9 @@ impl Entry for Service {
     ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
         let node = node_caller(&request)?;
         let mask = request.into_inner().output_mask;
-        let view = self.0.ledger.current().view(&node.id);
-        let objects = view.map(|view| view.objects).unwrap_or_default();
-        let entries = objects.iter().filter_map(|stored| match &stored.object {
-            Object::Entry(entry) => Some(entry::masked(entry::to_wire(entry, stored.version), mask.as_ref())),
-            _ => None,
-        });
-        Ok(Response::new(GetAuthorizedEntriesResponse { entries: entries.collect() }))
+        let entries = authorized::entries(&self.0.ledger.current(), &node.id, now());
+        let entries = entries.iter().map(|entry| sync::shown(entry, mask.as_ref())).collect();
+        Ok(Response::new(GetAuthorizedEntriesResponse { entries }))
     }
 
     type SyncAuthorizedEntriesStream =
@@ -144,10 +142,11 @@ impl Entry for Service {
 
     async fn sync_authorized_entries(
         &self,
-        _: Request<Streaming<SyncAuthorizedEntriesRequest>>,
+        request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
-        // An agent that meets this falls back to GetAuthorizedEntries.
-        future::ready(Err(Status::unimplemented("use GetAuthorizedEntries"))).await
+        let node = node_caller(&request)?;
+        let answers = sync::answer(self.0.clone(), node, request.into_inner());
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 }
 

@@ -3,9 +3,13 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod bundle;
 pub(crate) mod entry;
 pub(crate) mod node;
 pub(crate) mod serve;
+pub(crate) mod svid;
+mod sync;
+pub(crate) mod trust_domain;
 
 use tonic::{Request, Status};
 
@@ -26,6 +30,11 @@ fn node_caller<T>(request: &Request<T>) -> Result<NodeCaller, Status> {
         Caller::Node(node) => Ok(node),
         _ => Err(Status::permission_denied("this is for agents")),
     }
+}
+
+/// A method that SPIRE has and this server has not.
+fn not_served(why: &str) -> Status {
+    Status::unimplemented(why)
 }
 
 /// For administrators, who may know why.

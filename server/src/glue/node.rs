@@ -17,7 +17,7 @@ use super::{caller, node_caller};
 use crate::{
     Server, push,
     returning::Asked,
-    sign::{self, Order},
+    sign::{self, Order, OrderedKey},
 };
 
 /// The service.
@@ -50,10 +50,11 @@ impl Node for Service {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
         let caller = node_caller(&request)?;
         let items = request.into_inner().items.into_iter();
-        let orders = items.map(|item| Order { entry: item.entry_id, public_key: item.public_key }).collect();
+        let orders = items.map(|item| Order { entry: item.entry_id, key: OrderedKey::Bare(item.public_key) });
+        let orders = orders.collect();
         let signed = sign::sign(&self.0, &caller, orders).await?;
         let results = signed.into_iter().map(|signed| match signed {
-            Ok(chain) => SignResult { chain, code: Code::Ok as i32, message: String::new() },
+            Ok(made) => SignResult { chain: made.chain, code: Code::Ok as i32, message: String::new() },
             Err(refused) => {
                 SignResult { chain: Vec::new(), code: refused.code as i32, message: refused.message }
             }

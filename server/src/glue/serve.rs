@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use daemon::Shutdown;
 use proto::{
     SERVER_DESCRIPTOR_SET,
-    spire::server::{agent::v1::agent_server::AgentServer, entry::v1::entry_server::EntryServer},
+    spire::server::{
+        agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
+        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+        trustdomain::v1::trust_domain_server::TrustDomainServer,
+    },
     writ::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
 };
 use rustls::ServerConfig;
@@ -15,7 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{service::Routes, transport::Server as Tonic};
 
-use super::{admin, agent, entry, node};
+use super::{admin, agent, bundle, entry, node, svid, trust_domain};
 use crate::{Server, door::Door, local};
 
 /// Metadata of a request.
@@ -23,6 +27,8 @@ const MAX_METADATA: u32 = 16 * 1024;
 const MAX_REQUEST: usize = 64 * 1024;
 /// Five hundred keys, of which an RSA key is the longest.
 const MAX_SIGN_REQUEST: usize = 512 * 1024;
+/// Five hundred certificate requests.
+const MAX_SVID_REQUEST: usize = 1024 * 1024;
 const MAX_ADMIN_REQUEST: usize = 4 * 1024 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 128;
 /// A unary call is done within this time, its request included.
@@ -73,6 +79,13 @@ fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
         .add_service(
             EntryServer::new(entry::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
         )
+        .add_service(
+            BundleServer::new(bundle::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
+        )
+        .add_service(
+            SvidServer::new(svid::Service(server.clone())).max_decoding_message_size(MAX_SVID_REQUEST),
+        )
+        .add_service(TrustDomainServer::new(trust_domain::Service).max_decoding_message_size(MAX_REQUEST))
         .add_service(
             AdminServer::new(admin::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
         );
