@@ -6,6 +6,7 @@
 mod identity;
 mod input;
 mod path;
+mod signature;
 
 use std::{
     io::{BufRead, Read, Write},
@@ -77,6 +78,10 @@ fn answer<'a>(line: &'a [u8], clock: &impl Fn() -> Timestamp) -> Answer<'a> {
         "trust_domain" => identity::trust_domain(input),
         "x509svid_verify" => identity::x509svid_verify(input),
         "bundle_parse" => identity::bundle_parse(input),
+        "jwtsvid_validate" => signature::jwtsvid_validate(input),
+        "jws_verify" => signature::jws_verify(input),
+        "jwk_parse" => signature::jwk_parse(input),
+        "sig_verify" => signature::sig_verify(input),
         "x509_path" => path::x509_path(input, clock),
         unknown => {
             let error = format!("the operation {unknown:?} is not known to this version");

@@ -96,6 +96,22 @@ impl Bundle {
     /// A key of unknown type or use is passed over alone; a malformed key of a known use spoils the
     /// document, because whoever keeps the previous bundle then is better off than with half of this one.
     pub fn parse(trust_domain: TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
+        Self::read(trust_domain, document, None)
+    }
+
+    /// Reads a JWT bundle as the Workload API hands it out (section 6.2.2 there): a plain JWK set, whose
+    /// keys need not say that they are for JWT-SVIDs.
+    pub fn parse_jwt(trust_domain: TrustDomain, document: &[u8]) -> Result<Self, BundleError> {
+        let bundle = Self::read(trust_domain, document, Some(JWT_USE))?;
+        Ok(Self { x509_authorities: Vec::new(), ..bundle })
+    }
+
+    /// Reads a document; a key that names no use has `use_of_others`.
+    fn read(
+        trust_domain: TrustDomain,
+        document: &[u8],
+        use_of_others: Option<&str>,
+    ) -> Result<Self, BundleError> {
         if document.len() > MAX_DOCUMENT_BYTES {
             return Err(BundleError::Length(document.len()));
         }
@@ -107,7 +123,8 @@ impl Bundle {
         for (index, key) in keys.iter().enumerate() {
             let malformed = |reason: String| BundleError::Key { index, reason };
             let key = key.as_object().ok_or_else(|| malformed("it is not an object".to_owned()))?;
-            match text(key, "use") {
+            let usage = if key.contains_key("use") { text(key, "use") } else { use_of_others };
+            match usage {
                 Some(X509_USE) => bundle.x509_authorities.extend(x509_authority(key).map_err(malformed)?),
                 Some(JWT_USE) => bundle.jwt_authorities.extend(jwt_authority(key).map_err(malformed)?),
                 _ => {} // section 4.2.2: a missing or unknown use is ignored

@@ -1,5 +1,7 @@
 //! Public keys as JSON Web Keys (RFC 7517, RFC 7518 section 6): the kinds that SPIFFE bundles hold.
 
+mod roca;
+
 use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{
@@ -9,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use x509_parser::{
     prelude::FromDer,
-    public_key::PublicKey,
+    public_key::{PublicKey, RSAPublicKey},
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
 };
 
@@ -80,6 +82,11 @@ impl Jwk {
                 if [&n, &e].into_iter().any(|number| number.first() == Some(&0)) {
                     return Err(JwkError::Malformed("n or e begins with a zero byte"));
                 }
+                if roca::is_marked(&n) {
+                    return Err(JwkError::Malformed(
+                        "the RSA key was made by a broken generator (CVE-2017-15361)",
+                    ));
+                }
                 Self::rsa(&n, &e)
             }
             _ => Err(JwkError::Unknown),
@@ -97,7 +104,7 @@ impl Jwk {
     /// The key of a parsed SubjectPublicKeyInfo.
     pub(crate) fn from_spki(info: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
         let key = match info.parsed().ok()? {
-            PublicKey::RSA(key) => Self::rsa(key.modulus, key.exponent).ok()?,
+            PublicKey::RSA(_) => Self::from_rsa_key(&info.subject_public_key.data)?,
             PublicKey::EC(point) => {
                 Self::on_curve(Curve::of(&info.algorithm)?, point.data().to_vec()).ok()?
             }
@@ -107,6 +114,16 @@ impl Jwk {
             _ => return None,
         };
         Some(key)
+    }
+
+    /// The key in an RSAPublicKey (RFC 8017 appendix A.1.1, DER), whose numbers are not negative.
+    pub(crate) fn from_rsa_key(der: &[u8]) -> Option<Self> {
+        let ([], key) = RSAPublicKey::from_der(der).ok()? else { return None };
+        let negative = |number: &[u8]| number.first().is_none_or(|first| first & 0x80 != 0);
+        if negative(key.modulus) || negative(key.exponent) {
+            return None;
+        }
+        Self::rsa(key.modulus, key.exponent).ok()
     }
 
     /// The key members of a JWK.

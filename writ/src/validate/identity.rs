@@ -63,6 +63,6 @@ pub(super) fn bundle_parse(members: &str) -> Outcome {
     }))
 }
 
-fn name(text: &str) -> Result<TrustDomain, String> {
+pub(super) fn name(text: &str) -> Result<TrustDomain, String> {
     text.parse().map_err(|error| format!("not a trust domain: {error}"))
 }

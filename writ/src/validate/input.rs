@@ -2,11 +2,11 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::CertificateDer;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use spiffe::Timestamp;
 
 /// The members that an operation asks for; others are ignored.
-pub(super) fn parse<T: DeserializeOwned>(input: &str) -> Result<T, String> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(input: &'a str) -> Result<T, String> {
     serde_json::from_str(input).map_err(|error| format!("the input does not fit the operation: {error}"))
 }
 

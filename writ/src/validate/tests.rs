@@ -227,6 +227,114 @@ fn x509_path() {
     assert_rejected("x509_path", with("extended_key_usage", json!(["unheardOf"])));
 }
 
+/// RFC 7515 appendix A.3: an ES256 key, and a token under it.
+const KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
+const TOKEN: &str = concat!(
+    "eyJhbGciOiJFUzI1NiJ9.",
+    "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+    "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+);
+
+fn key() -> Value {
+    serde_json::from_str(KEY).unwrap()
+}
+
+#[test]
+fn jws_verify() {
+    let payload = "{\"iss\":\"joe\",\r\n \"exp\":1300819380,\r\n \"http://example.com/is_root\":true}";
+    for jwk in [key(), json!({ "keys": [key()] })] {
+        let verified = accepted("jws_verify", json!({ "jwk": jwk, "jws": TOKEN }));
+        assert_eq!(verified, json!({ "payload_b64": b64(payload) }));
+    }
+    assert_rejected("jws_verify", json!({ "jwk": key(), "jws": TOKEN.replace("NU1Q", "NU1A") }));
+    assert_rejected("jws_verify", json!({ "jwk": {}, "jws": TOKEN }));
+    assert_rejected("jws_verify", json!({ "jws": TOKEN }));
+}
+
+#[test]
+fn jwk_parse() {
+    assert_eq!(accepted("jwk_parse", json!({ "jwk": key() })), Value::Null);
+    assert_rejected("jwk_parse", json!({ "jwk": { "kty": "oct", "k": "AA" } }));
+    assert_rejected("jwk_parse", json!({ "jwk": { "keys": [key(), { "kty": "OKP" }] } }));
+    let twice = KEY.replacen('{', r#"{"kty":"EC","#, 1);
+    let answers =
+        answers(format!(r#"{{"op":"jwk_parse","input":{{"jwk":{}}}}}"#, twice.replace('\n', "")).as_bytes());
+    assert!(answers[0].contains("\"reject\""), "a member that is there twice is seen: {answers:?}");
+}
+
+#[test]
+fn sig_verify() {
+    let (message, signature) = TOKEN.rsplit_once('.').unwrap();
+    let signature = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let der = [&[0x30, 0x45, 2, 0x20][..], &signature[..32], &[2, 0x21, 0], &signature[32..]].concat();
+    let x = KEY.split('"').nth(11).unwrap();
+    let y = KEY.split('"').nth(15).unwrap();
+    let point =
+        [x, y].map(|it| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(it).unwrap()).concat();
+    let spki = [P256.as_slice(), &point].concat();
+    let case = |key: &str, value: Value, signature: &[u8]| {
+        let mut case =
+            json!({ "alg": "ES256", "message_b64": b64(message), "signature_b64": b64(signature) });
+        case[key] = value;
+        case
+    };
+    assert_eq!(accepted("sig_verify", case("jwk", key(), &signature)), Value::Null);
+    assert_eq!(accepted("sig_verify", case("key_der_b64", json!(b64(&spki)), &der)), Value::Null);
+    assert_rejected("sig_verify", case("jwk", key(), &der));
+    assert_rejected("sig_verify", case("key_der_b64", json!(b64(&spki)), &signature));
+    let mut both = case("jwk", key(), &signature);
+    both["key_der_b64"] = json!(b64(&spki));
+    assert_rejected("sig_verify", both);
+    assert_rejected("sig_verify", case("neither", json!(1), &signature));
+    for alg in ["ES384", "RS256", "HS256", "none"] {
+        let mut case = case("jwk", key(), &signature);
+        case["alg"] = json!(alg);
+        assert_rejected("sig_verify", case);
+    }
+}
+
+/// The start of a SubjectPublicKeyInfo of a P-256 key, up to its coordinates.
+const P256: [u8; 27] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+];
+
+#[test]
+fn jwtsvid_validate() {
+    let keys: Value = serde_json::from_str(JWT_KEYS).unwrap();
+    let case = json!({ "token": JWT_SVID, "audience": ["db"], "jwks": { "acme.example": keys }, "now": NOW });
+    let with = |name: &str, value: Value| {
+        let mut case = case.clone();
+        case[name] = value;
+        case
+    };
+    let valid = accepted("jwtsvid_validate", case.clone());
+    assert_eq!(valid["spiffe_id"], "spiffe://acme.example/web");
+    assert_eq!(valid["claims"]["aud"], json!(["db"]));
+    assert_rejected("jwtsvid_validate", with("token", json!(TOKEN)));
+    assert_rejected("jwtsvid_validate", with("audience", json!([])));
+    assert_rejected("jwtsvid_validate", with("audience", json!(["other"])));
+    assert_rejected("jwtsvid_validate", with("jwks", json!({})));
+    assert_rejected("jwtsvid_validate", with("jwks", json!({ "other.example": keys })));
+    assert_rejected("jwtsvid_validate", with("jwks", json!({ "acme.example": { "keys": [] } })));
+    assert_rejected("jwtsvid_validate", with("now", json!("2031-01-01T00:00:00Z")));
+    let mut for_certificates = keys.clone();
+    for_certificates["keys"][0]["use"] = json!("x509-svid");
+    assert_rejected("jwtsvid_validate", with("jwks", json!({ "acme.example": for_certificates })));
+}
+
+/// The JWT bundle of `acme.example`.
+const JWT_KEYS: &str = r#"{"keys":[{"kty":"EC","use":"jwt-svid","kid":"k","crv":"P-256",
+    "x":"jZD0pOfs1W_h3uH7PDpHWvhtitd5zcyeDsIrh0iMp8Y","y":"-JdDEf3HGsxZ1KkKS59-dPjRN-X_6XLe3TgomlzVNVY"}]}"#;
+/// The JWT-SVID of `spiffe://acme.example/web` under it, for the audience `db`; it ends in the year 2030.
+const JWT_SVID: &str = concat!(
+    "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsiLCJ0eXAiOiJKV1QifQ.",
+    "eyJhdWQiOlsiZGIiXSwiZXhwIjoxODkzNDU2MzAwLCJ",
+    "zdWIiOiJzcGlmZmU6Ly9hY21lLmV4YW1wbGUvd2ViIn0.",
+    "jl3czwnYF7hLo-ALFz6Ys4YaFFDp4dr71BpL_SlJ3m9kw8zwYUlaWD5NTPcdqrvK8c19zGG2en9h8q1hS-m9DA",
+);
+
 #[test]
 fn an_array_is_no_question_and_no_input() {
     let answers = answers(

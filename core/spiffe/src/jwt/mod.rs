@@ -5,7 +5,6 @@
 //! | `algorithm` | which signatures are there, and did this key make that one? |
 //! | `compact` | is it a token at all, and what does its header say? |
 //! | `key_set` | which keys of a JWK or JWK set may verify? |
-//! | `roca` | was an RSA key made by a generator that is known to be broken? |
 //! | `sign` | how does an authority write a JWT-SVID? |
 //! | `svid` | whom does a token name, as a JWT-SVID? |
 //!
@@ -15,11 +14,10 @@
 mod algorithm;
 mod compact;
 mod key_set;
-mod roca;
 mod sign;
 pub mod svid;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use algorithm::{Algorithm, EcdsaForm};
 pub use compact::{Compact, MAX_TOKEN_BYTES};
@@ -52,7 +50,7 @@ pub enum JwtError {
     /// No key of this name, or none that makes such signatures.
     #[error("no key is known that could have signed the token")]
     NoKey,
-    /// More keys than [`compact::MAX_CANDIDATES`] could have signed it.
+    /// It names no key, and more than 16 keys could have signed it.
     #[error("the token names no key, and too many could have signed it")]
     TooManyKeys,
     /// The signature is not the key's.

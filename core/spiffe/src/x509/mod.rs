@@ -27,3 +27,4 @@ pub mod svid;
 pub(crate) use anchor::Anchor;
 pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE_BYTES};
 pub use profile::MAX_RSA_BITS;
+pub(crate) use signature::Key;

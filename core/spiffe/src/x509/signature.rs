@@ -6,19 +6,19 @@ use super::Certificate;
 
 /// A public key as signatures are verified with it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Key<'a> {
+pub(crate) struct Key<'a> {
     /// The contents of its AlgorithmIdentifier, as DER.
-    pub(super) algorithm: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
     /// The key itself.
-    pub(super) bits: &'a [u8],
+    pub(crate) bits: &'a [u8],
 }
 
 impl<'a> Key<'a> {
     /// Takes a SubjectPublicKeyInfo apart.
-    pub(super) fn parse(spki: &'a [u8]) -> Option<Self> {
-        let (_, info) = Any::from_der(spki).ok()?;
+    pub(crate) fn parse(spki: &'a [u8]) -> Option<Self> {
+        let ([], info) = Any::from_der(spki).ok()? else { return None };
         let (after_algorithm, algorithm) = Any::from_der(info.data).ok()?;
-        let (_, key) = BitString::from_der(after_algorithm).ok()?;
+        let ([], key) = BitString::from_der(after_algorithm).ok()? else { return None };
         // The first byte of a BIT STRING's contents counts unused bits; no key here has any.
         let (_, raw) = Any::from_der(after_algorithm).ok()?;
         let bits = raw.data.get(1..).filter(|_| key.unused_bits == 0)?;

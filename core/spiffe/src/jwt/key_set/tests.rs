@@ -146,3 +146,20 @@ fn a_single_key_is_given_for_the_algorithms_it_may_verify() {
     let two = parse(&json!({ "keys": [signer.jwk(), signer.jwk()] })).unwrap();
     assert!(two.only(Algorithm::ES384).is_none());
 }
+
+#[test]
+fn an_x509_key_that_is_confined_to_pss_verifies_with_its_own_hash_only() {
+    let signer = Signer::new(Algorithm::PS256);
+    let plain = signer.public_key();
+    assert!(KeySet::from_public_key(&plain).unwrap().only(Algorithm::RS256).is_some());
+    // The key itself is the BIT STRING after the 15 bytes of rsaEncryption's identifier.
+    let bits = &plain[4 + 15..];
+    let identifier =
+        [&[0x30, u8::try_from(alg_id::RSA_PSS_SHA256.len()).unwrap()][..], &alg_id::RSA_PSS_SHA256].concat();
+    let length = u16::try_from(identifier.len() + bits.len()).unwrap().to_be_bytes();
+    let confined = [&[0x30, 0x82][..], &length, &identifier, bits].concat();
+    let keys = KeySet::from_public_key(&confined).unwrap();
+    let may = |algorithm: &Algorithm| keys.only(*algorithm).is_some();
+    assert_eq!(Algorithm::ALL.into_iter().filter(may).collect::<Vec<_>>(), [Algorithm::PS256]);
+    assert!(KeySet::from_public_key(&[confined.as_slice(), &[0]].concat()).is_none());
+}
