@@ -26,6 +26,9 @@ pub struct Config {
     /// A file that holds the join token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// What the server is known by if it is a SPIRE server; else it is a Writ server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spire: Option<SpireServer>,
     /// Believes the first server that answers, without a pin. Whoever answers first decides whom this
     /// node trusts.
     #[serde(default)]
@@ -49,6 +52,20 @@ pub struct Config {
     /// What one caller may take.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// What a SPIRE server is known by. It has no pin; its trust bundle takes the pin's place.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpireServer {
+    /// The trust domain that it is of.
+    pub trust_domain: TrustDomain,
+    /// Its trust bundle: certificates in PEM or a SPIFFE bundle document. Needed at the first start; from
+    /// then on the agent keeps the newest one, until another file is here.
+    pub trust_bundle: PathBuf,
+    /// How often it is asked what changed.
+    #[serde(default = "every_five_seconds", with = "daemon::config::duration")]
+    pub sync_interval: Duration,
 }
 
 /// What one caller may take of the workload socket, so that something is left for the others.
@@ -82,6 +99,7 @@ impl Config {
             pin: None,
             token: None,
             token_file: None,
+            spire: None,
             insecure_bootstrap: false,
             state_dir,
             private_dir,
@@ -92,6 +110,34 @@ impl Config {
             limits: Limits::default(),
         }
     }
+
+    /// Whether what is said goes together.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let Some(spire) = &self.spire else { return Ok(()) };
+        let wrong = |says| Err(Contradiction(says));
+        if self.pin.is_some() || self.insecure_bootstrap {
+            return wrong("a SPIRE server is known by spire.trust_bundle; remove pin and insecure_bootstrap");
+        }
+        if self.trust_domain.as_ref().is_some_and(|other| *other != spire.trust_domain) {
+            return wrong("trust_domain and spire.trust_domain differ; remove the former");
+        }
+        if spire.sync_interval < SHORTEST_INTERVAL {
+            return wrong("spire.sync_interval is shorter than 100ms; SPIRE's own agent takes 5s");
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that says two things at once.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct Contradiction(&'static str);
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// As often as SPIRE's own agent asks.
+fn every_five_seconds() -> Duration {
+    Duration::from_secs(5)
 }
 
 /// What SPIRE's agent keeps by default.
@@ -163,6 +209,24 @@ mod tests {
         assert_eq!(read("").unwrap(), Config::new(server, "/s".into(), "/r".into(), "/p".into()));
         let limits = read("[limits]\nwaiting = \"5s\"\n").unwrap().limits;
         assert_eq!(limits, Limits { waiting: Duration::from_secs(5), ..Limits::default() });
+    }
+
+    #[test]
+    fn a_spire_server_is_known_by_its_bundle_alone() {
+        let table = "[spire]\ntrust_domain = \"acme.example\"\ntrust_bundle = \"/b.pem\"\n";
+        let server = read(table).unwrap().spire.unwrap();
+        assert_eq!(server.sync_interval, Duration::from_secs(5));
+        assert!(read("[spire]\ntrust_domain = \"acme.example\"\n").unwrap_err().contains("trust_bundle"));
+        for contradiction in [
+            "pin = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\n",
+            "insecure_bootstrap = true\n",
+            "trust_domain = \"other.example\"\n",
+        ] {
+            let config = read(&format!("{contradiction}{table}")).unwrap();
+            assert!(config.check().is_err(), "{contradiction}");
+        }
+        assert_eq!(read(table).unwrap().check(), Ok(()));
+        assert!(read(&format!("{table}sync_interval = \"0s\"\n")).unwrap().check().is_err());
     }
 
     #[test]

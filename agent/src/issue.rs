@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use registry::objects::{Entry, EntryId};
 use rustls_pki_types::CertificateDer;
-use server_api::node::{Order, Unsigned};
+use server_api::node::Unsigned;
 use spiffe::{
     Bundles, PrivateKey, SpiffeId, Timestamp,
     x509::{Certificate, svid},
@@ -18,7 +18,7 @@ use crate::{
     publication::{Held, MadeFor},
     rotation::Validity,
     spine::Input,
-    upstream::Upstream,
+    upstream::{Order, Shown, Upstream},
 };
 
 /// An SVID that the server gave and that cannot be used.
@@ -56,10 +56,10 @@ pub(crate) async fn issue(upstream: &Upstream, entries: Vec<Arc<Entry>>) -> Vec<
 type Outcome = (Vec<(EntryId, Held)>, Vec<EntryId>);
 
 async fn try_issue(upstream: &Upstream, entries: Vec<Arc<Entry>>) -> Result<Outcome, String> {
-    let (bundles, mut client) = upstream.signer().ok_or("there is no connection to the server")?;
-    let many = entries.len();
-    let (entries, keys, orders) = aside(many, move || fresh_keys(entries)).await??;
-    let signed = client.sign(&orders).await.map_err(|error| error.to_string())?;
+    let (bundles, mut signer) = upstream.signer().ok_or("there is no connection to the server")?;
+    let (many, shown) = (entries.len(), signer.shown());
+    let (entries, keys, orders) = aside(many, move || fresh_keys(entries, shown)).await??;
+    let signed = signer.sign(orders).await.map_err(|error| error.to_string())?;
     aside(many, move || {
         let now = clock::now();
         let (mut issued, mut failed) = (Vec::new(), Vec::new());
@@ -79,14 +79,14 @@ async fn try_issue(upstream: &Upstream, entries: Vec<Arc<Entry>>) -> Result<Outc
 
 type Fresh = (Vec<Arc<Entry>>, Vec<PrivateKey>, Vec<Order>);
 
-fn fresh_keys(entries: Vec<Arc<Entry>>) -> Result<Fresh, String> {
+fn fresh_keys(entries: Vec<Arc<Entry>>, shown: Shown) -> Result<Fresh, String> {
     let made = entries.iter().map(|_| PrivateKey::generate()).collect::<Result<Vec<_>, _>>();
     let keys = made.map_err(|error| error.to_string())?;
     let order = |(entry, key): (&Arc<Entry>, &PrivateKey)| {
-        Ok(Order { entry: entry.id.clone(), public_key: key.public_key()? })
+        Ok(Order { entry: entry.id.clone(), shown: shown.of(key)? })
     };
-    let orders = entries.iter().zip(&keys).map(order).collect::<Result<_, spiffe::KeyError>>();
-    Ok((entries, keys, orders.map_err(|error| error.to_string())?))
+    let orders = entries.iter().zip(&keys).map(order).collect::<Result<_, String>>()?;
+    Ok((entries, keys, orders))
 }
 
 /// Why one SVID of a batch was not made.

@@ -18,6 +18,7 @@ use crate::{
     Config,
     callers::Callers,
     clock,
+    config::Contradiction,
     doors::{
         private::{self, PrivateDoor},
         public::{self, DoorError, PublicDoor},
@@ -50,6 +51,9 @@ pub struct Serving {
 /// Why an agent cannot run, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] Contradiction),
     /// A directory or file.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -80,6 +84,7 @@ pub enum Error {
 
 /// Runs an agent until its end is requested.
 pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> Result<(), Error> {
+    config.check()?;
     let connections_per_uid = config.limits.connections_per_uid.min(descriptors() / SHARE_OF_ONE_USER);
     let pinning = if config.insecure_peer_by_pid { Pinning::InsecureByPid } else { Pinning::ByPidfd };
     private_dir(&config.private_dir)?;
@@ -154,6 +159,7 @@ fn terms(config: &Config) -> Result<Terms, Error> {
         pin: config.pin,
         insecure_bootstrap: config.insecure_bootstrap,
         token,
+        spire: config.spire.clone(),
     })
 }
 

@@ -31,10 +31,7 @@ use crate::{
     report::Report,
     run::Error,
     spine::{Effect, Input, Kept, Spine},
-    upstream::{
-        Trouble, Upstream,
-        writ::{News, Teller, follow},
-    },
+    upstream::{News, Teller, Trouble, Upstream, follow},
     view_file::ViewFile,
 };
 

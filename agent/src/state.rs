@@ -13,7 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use spiffe::{Pin, PrivateKey, SignedBundle, SpiffeId, TrustDomain, x509::Certificate, x509::svid};
 use zeroize::Zeroizing;
 
-use crate::rotation::Validity;
+use crate::{
+    rotation::Validity,
+    upstream::{GivenError, KeptSpireBundle},
+};
 
 /// The agent's own directory.
 #[derive(Debug)]
@@ -48,6 +51,9 @@ pub enum StateError {
     /// No key can be made.
     #[error(transparent)]
     Generation(#[from] spiffe::KeyError),
+    /// The trust bundle of a SPIRE server.
+    #[error(transparent)]
+    Given(#[from] GivenError),
 }
 
 impl State {
@@ -123,6 +129,23 @@ impl State {
         let json =
             serde_json::to_vec_pretty(&kept).map_err(|error| unwritable(&self.dir.join(TRUST), error))?;
         write_private(&self.dir.join(TRUST), &json)
+    }
+
+    /// The bundle that a SPIRE server was last known by.
+    pub(crate) fn spire_bundle(&self) -> Result<Option<KeptSpireBundle>, StateError> {
+        let path = self.dir.join(SPIRE_TRUST);
+        let Some(bytes) = read_private(&path, MOST_BYTES)? else { return Ok(None) };
+        let kept = serde_json::from_slice(&bytes);
+        Ok(kept
+            .map_err(|error| tracing::warn!(path = %path.display(), %error, "ignored what cannot be read"))
+            .ok())
+    }
+
+    /// Keeps the bundle that a SPIRE server showed.
+    pub(crate) fn save_spire_bundle(&self, kept: &KeptSpireBundle) -> Result<(), DiskError> {
+        let path = self.dir.join(SPIRE_TRUST);
+        let json = serde_json::to_vec_pretty(kept).map_err(|error| unwritable(&path, error))?;
+        write_private(&path, &json)
     }
 }
 
@@ -223,6 +246,7 @@ fn unwritable(path: &Path, error: serde_json::Error) -> DiskError {
 const KEY: &str = "agent.key";
 const CERTIFICATE: &str = "agent.pem";
 const TRUST: &str = "bundle.json";
+const SPIRE_TRUST: &str = "spire-bundle.json";
 const MOST_KEY_BYTES: u64 = 256 * 1024;
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// A certificate that ends sooner is not worth starting with.

@@ -10,4 +10,4 @@ mod glue;
 pub mod wire;
 
 pub use connect::{ConnectError, ServerAddress};
-pub use glue::{CallError, admin, attest, node};
+pub use glue::{CallError, admin, attest, node, spire};

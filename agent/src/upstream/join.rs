@@ -3,13 +3,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::CertificateDer;
 use server_api::{CallError, attest, connect, node, wire::status::Reason};
 use spiffe::{PrivateKey, SpiffeId, TrustDomain, returning::Challenge, tls, x509::svid};
 use tonic::transport::Channel;
 
-use super::{Trouble, Upstream};
+use super::{Trouble, Upstream, signer};
 use crate::{clock, config::Secret, rotation::Validity, state::OwnCertificate};
 
 impl Upstream {
@@ -36,7 +35,9 @@ impl Upstream {
 
     async fn certify(&self, trust_domain: &TrustDomain) -> Result<Validity, Trouble> {
         let known_as = self.certificate().map(|certificate| certificate.id.clone());
-        let out = match known_as.filter(|id| id.is_in(trust_domain)) {
+        // A SPIRE server knows a node by its certificate alone.
+        let by_key = known_as.filter(|id| id.is_in(trust_domain) && self.spire.is_none());
+        let out = match by_key {
             None => self.why_out(),
             Some(id) => match self.come_back(trust_domain, &id).await {
                 Err(trouble @ (Trouble::Expelled(_) | Trouble::Hopeless(_))) => trouble,
@@ -60,9 +61,14 @@ impl Upstream {
     }
 
     fn why_out(&self) -> Trouble {
-        let no_token = "this agent has no valid certificate and no join token; run on the server: \
-                        writ token create --node NAME, and start the agent with what it prints";
-        Trouble::Hopeless(self.expelled.lock().clone().unwrap_or_else(|| no_token.to_owned()))
+        let no_token = || {
+            format!(
+                "this agent has no valid certificate and no join token; run on the server: {}, and start the \
+                 agent with what it prints",
+                self.token_maker()
+            )
+        };
+        Trouble::Hopeless(self.expelled.lock().clone().unwrap_or_else(no_token))
     }
 
     async fn join(&self, trust_domain: &TrustDomain, token: &Secret) -> Result<Validity, Trouble> {
@@ -126,11 +132,8 @@ impl Upstream {
     }
 }
 
-/// A certificate for this key. The server says whom it names.
 fn request(key: &PrivateKey) -> Result<Vec<u8>, Trouble> {
-    let key = KeyPair::try_from(key.pkcs8()).map_err(unusable)?;
-    let request = CertificateParams::default().serialize_request(&key).map_err(unusable)?;
-    Ok(request.der().to_vec())
+    signer::request(key).map_err(unusable)
 }
 
 fn unusable(error: impl std::fmt::Display) -> Trouble {

@@ -5,9 +5,12 @@
 //! mutual TLS. Everything that comes of it goes to the spine as inputs.
 
 mod join;
+mod news;
+mod signer;
+mod spire;
 mod token;
 mod trust;
-pub(crate) mod writ;
+mod writ;
 
 use std::sync::{
     Arc,
@@ -15,13 +18,23 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
+use registry::{LogId, Revision};
 use server_api::{CallError, ServerAddress, node};
 use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
-pub(crate) use self::token::TokenSource;
-use self::trust::Trust;
+pub(crate) use self::{
+    news::{News, Teller},
+    signer::{Order, Shown, Signer},
+    spire::{GivenError, Kept as KeptSpireBundle},
+    token::TokenSource,
+};
+use self::{
+    spire::{Given, Spire},
+    trust::Trust,
+};
 use crate::{
+    config::SpireServer,
     rotation::Validity,
     state::{OwnCertificate, State, StateError},
 };
@@ -39,6 +52,8 @@ pub(crate) struct Upstream {
     channel: Mutex<Option<Channel>>,
     /// Why the server expelled this node, until it has joined again.
     expelled: Mutex<Option<String>>,
+    /// What there is beside, if it is a SPIRE server.
+    spire: Option<Spire>,
 }
 
 /// What an operator says about the server.
@@ -53,6 +68,8 @@ pub(crate) struct Terms {
     pub(crate) insecure_bootstrap: bool,
     /// The join token.
     pub(crate) token: TokenSource,
+    /// What it is known by, if it is a SPIRE server.
+    pub(crate) spire: Option<SpireServer>,
 }
 
 /// Why there is no connection to the server.
@@ -69,12 +86,35 @@ pub(crate) enum Trouble {
     Hopeless(String),
 }
 
+/// Connects, follows the view from `known` on, and tells everything until the connection is over.
+pub(crate) async fn follow(upstream: Arc<Upstream>, known: Option<(LogId, Revision)>, teller: Teller) {
+    let over = match &upstream.spire {
+        Some(spire) => spire::follow(&upstream, spire, known, &teller).await,
+        None => writ::follow(&upstream, known, &teller).await,
+    };
+    let trouble = match over {
+        Err(trouble) => trouble,
+        Ok(never) => match never {},
+    };
+    *upstream.channel.lock() = None;
+    teller.tell(News::Over(trouble)).await;
+}
+
 impl Upstream {
     /// What was kept of the server, under these terms.
     pub(crate) fn open(terms: Terms, state: Arc<State>) -> Result<Self, StateError> {
         let key = state.key()?;
         let certificate = state.certificate(&key)?.map(Arc::new);
-        let trust = Trust::open(terms.trust_domain, terms.pin, terms.insecure_bootstrap, state.clone())?;
+        let (trust, spire) = match terms.spire {
+            Some(server) => {
+                let (given, bundle) = Given::open(&server, &state)?;
+                (Trust::given(bundle, state.clone()), Some(Spire::new(given, server.sync_interval)))
+            }
+            None => {
+                let insecure = terms.insecure_bootstrap;
+                (Trust::open(terms.trust_domain, terms.pin, insecure, state.clone())?, None)
+            }
+        };
         Ok(Self {
             address: terms.server,
             trust,
@@ -85,6 +125,7 @@ impl Upstream {
             is_refused: AtomicBool::new(false),
             channel: Mutex::new(None),
             expelled: Mutex::new(None),
+            spire,
         })
     }
 
@@ -109,9 +150,21 @@ impl Upstream {
     }
 
     /// What it takes to have SVIDs signed; nothing without a connection.
-    pub(crate) fn signer(&self) -> Option<(Arc<Bundles>, node::Client)> {
+    pub(crate) fn signer(&self) -> Option<(Arc<Bundles>, Signer)> {
         let channel = self.channel.lock().clone()?;
-        Some((self.bundles(), node::Client::new(channel)))
+        let signer = match self.spire {
+            Some(_) => Signer::Spire(Box::new(server_api::spire::Client::new(channel))),
+            None => Signer::Writ(node::Client::new(channel)),
+        };
+        Some((self.bundles(), signer))
+    }
+
+    /// The command that lets a node join.
+    fn token_maker(&self) -> &'static str {
+        match self.spire {
+            Some(_) => "spire-server token generate",
+            None => "writ token create --node NAME",
+        }
     }
 
     fn key(&self) -> PrivateKey {
@@ -155,6 +208,10 @@ impl Upstream {
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
         match error {
+            // SPIRE's words for trouble of its own, which ends.
+            CallError::Refused { code: Code::Internal | Code::ResourceExhausted, .. } => {
+                Self::Unreachable(error.to_string())
+            }
             CallError::Refused { .. } => Self::Hopeless(format!("the server refuses this agent: {error}")),
             CallError::Unavailable(_) | CallError::Nonsense(_) | CallError::Agent { .. } => {
                 Self::Unreachable(error.to_string())

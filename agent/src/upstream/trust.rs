@@ -29,8 +29,10 @@ pub(crate) struct Trust {
 
 /// The bundle that is trusted now.
 struct Known {
-    signed: SignedBundle,
+    trust_domain: TrustDomain,
     sequence: Option<u64>,
+    /// As the pin key signed it; a SPIRE server has none.
+    signed: Option<SignedBundle>,
 }
 
 /// How a signed bundle came.
@@ -68,6 +70,32 @@ impl Trust {
         Ok(trust)
     }
 
+    /// Exactly this bundle, which needs nobody to vouch for it.
+    pub(super) fn given(bundle: Bundle, state: Arc<State>) -> Self {
+        let trust = Self {
+            trust_domain: Some(bundle.trust_domain.clone()),
+            pin: Mutex::new(None),
+            insecure_bootstrap: false,
+            state,
+            known: Mutex::new(None),
+            bundles: Arc::default(),
+        };
+        trust.replace(bundle);
+        trust
+    }
+
+    /// Trusts this bundle from now on, which came from a server that was verified with the one before. Says
+    /// whether that changes anything.
+    pub(super) fn replace(&self, bundle: Bundle) -> bool {
+        if self.bundles.load().get(bundle.trust_domain.as_str()).is_some_and(|known| **known == bundle) {
+            return false;
+        }
+        let (trust_domain, sequence) = (bundle.trust_domain.clone(), bundle.sequence);
+        *self.known.lock() = Some(Known { trust_domain, sequence, signed: None });
+        self.bundles.store(Arc::new(Bundles::from_iter([bundle])));
+        true
+    }
+
     /// The bundles that are trusted now.
     pub(crate) fn bundles(&self) -> Arc<Bundles> {
         self.bundles.load_full()
@@ -80,7 +108,7 @@ impl Trust {
 
     /// Whose server it is.
     pub(super) fn trust_domain(&self) -> Option<TrustDomain> {
-        self.known.lock().as_ref().map(|known| known.signed.trust_domain.clone())
+        self.known.lock().as_ref().map(|known| known.trust_domain.clone())
     }
 
     /// Verifies exactly the server of the trusted bundle, as the bundle is at each handshake.
@@ -105,7 +133,7 @@ impl Trust {
 
     /// Takes a signed bundle if it is vouched for, and says whether it changed anything.
     pub(super) fn accept(&self, signed: SignedBundle, hand: Hand) -> Result<bool, Trouble> {
-        if self.known.lock().as_ref().is_some_and(|known| known.signed == signed) {
+        if self.known.lock().as_ref().is_some_and(|known| known.signed.as_ref() == Some(&signed)) {
             return Ok(false);
         }
         let bundle = self.judge(&signed)?;
@@ -162,7 +190,8 @@ impl Trust {
     }
 
     fn install(&self, signed: SignedBundle, bundle: Bundle) {
-        *self.known.lock() = Some(Known { signed, sequence: bundle.sequence });
+        let (trust_domain, sequence) = (signed.trust_domain.clone(), bundle.sequence);
+        *self.known.lock() = Some(Known { trust_domain, sequence, signed: Some(signed) });
         self.bundles.store(Arc::new(Bundles::from_iter([bundle])));
     }
 }

@@ -8,50 +8,13 @@ use server_api::{
     wire::{delta::Change, status::Reason},
 };
 use spiffe::{TrustDomain, tls};
-use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
-use super::{Trouble, Upstream, trust::Hand};
+use super::{News, Teller, Trouble, Upstream, trust::Hand};
 use crate::spine::Input;
 
-/// What comes over a connection.
-#[derive(Debug)]
-pub(crate) enum News {
-    /// Something for the spine.
-    Input(Input),
-    /// The server was heard of.
-    Heard,
-    /// The connection is over, and why.
-    Over(Trouble),
-}
-
-/// Where news of one connection goes. News of an earlier connection counts no more.
-#[derive(Clone)]
-pub(crate) struct Teller {
-    /// Which connection this is.
-    pub(crate) connection: u64,
-    /// Where it is told.
-    pub(crate) to: mpsc::Sender<(u64, News)>,
-}
-
-impl Teller {
-    async fn tell(&self, news: News) {
-        // Nobody listens any more when the agent ends.
-        let _ = self.to.send((self.connection, news)).await;
-    }
-}
-
 /// Connects, follows the view from `known` on, and tells everything until the connection is over.
-pub(crate) async fn follow(upstream: Arc<Upstream>, known: Option<(LogId, Revision)>, teller: Teller) {
-    let trouble = match try_follow(&upstream, known, &teller).await {
-        Err(trouble) => trouble,
-        Ok(never) => match never {},
-    };
-    *upstream.channel.lock() = None;
-    teller.tell(News::Over(trouble)).await;
-}
-
-async fn try_follow(
+pub(super) async fn follow(
     upstream: &Upstream,
     known: Option<(LogId, Revision)>,
     teller: &Teller,
@@ -114,7 +77,11 @@ impl Upstream {
     }
 
     /// A connection that is verified on both sides.
-    async fn connect(&self, trust_domain: &TrustDomain, teller: &Teller) -> Result<Channel, Trouble> {
+    pub(super) async fn connect(
+        &self,
+        trust_domain: &TrustDomain,
+        teller: &Teller,
+    ) -> Result<Channel, Trouble> {
         let failed = |error: &dyn std::fmt::Display| Trouble::Unreachable(error.to_string());
         let (certificate, new) = self.certified(trust_domain).await?;
         if let Some(validity) = new {

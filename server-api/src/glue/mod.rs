@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod attest;
 pub mod node;
+pub mod spire;
 
 use tonic::{Code, Status};
 

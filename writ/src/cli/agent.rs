@@ -135,7 +135,9 @@ impl Flags {
 }
 
 fn load(file: &Path) -> Result<agent::Config> {
-    Ok(daemon::load(file)?)
+    let config: agent::Config = daemon::load(file)?;
+    config.check().with_context(|| format!("{} is not a valid configuration", file.display()))?;
+    Ok(config)
 }
 
 fn text(serving: &AgentServing) -> String {
