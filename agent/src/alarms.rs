@@ -1,40 +1,49 @@
-//! Alarms: one moment for each entry, in order.
+//! Alarms: one moment for each thing, such as an entry, in order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
 use registry::objects::EntryId;
 use spiffe::Timestamp;
 
-/// At most one moment for each entry; the next one is found at once.
-#[derive(Debug, Default)]
-pub(crate) struct Alarms {
-    of: HashMap<EntryId, Timestamp>,
+/// At most one moment for each thing; the next one is found at once.
+#[derive(Debug)]
+pub(crate) struct Alarms<K = EntryId> {
+    of: HashMap<K, Timestamp>,
     /// INVARIANT: the same pairs as in `of`.
-    order: BTreeSet<(Timestamp, EntryId)>,
+    order: BTreeSet<(Timestamp, K)>,
 }
 
-impl Alarms {
-    /// Sets the entry's moment, in the place of any other.
-    pub(crate) fn set(&mut self, id: &EntryId, at: Timestamp) {
+impl<K> Default for Alarms<K> {
+    fn default() -> Self {
+        Self { of: HashMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<K: Clone + Hash + Ord> Alarms<K> {
+    /// Sets the thing's moment, in the place of any other.
+    pub(crate) fn set(&mut self, id: &K, at: Timestamp) {
         self.clear(id);
         self.of.insert(id.clone(), at);
         self.order.insert((at, id.clone()));
     }
 
-    /// The entry has no moment any more.
-    pub(crate) fn clear(&mut self, id: &EntryId) {
+    /// The thing has no moment any more.
+    pub(crate) fn clear(&mut self, id: &K) {
         if let Some(at) = self.of.remove(id) {
             self.order.remove(&(at, id.clone()));
         }
     }
 
-    /// The entry's moment.
-    pub(crate) fn get(&self, id: &EntryId) -> Option<Timestamp> {
+    /// The thing's moment.
+    pub(crate) fn get(&self, id: &K) -> Option<Timestamp> {
         self.of.get(id).copied()
     }
 
-    /// Takes away the entries whose moment has come, the earliest first.
-    pub(crate) fn take_until(&mut self, now: Timestamp) -> Vec<EntryId> {
+    /// Takes away the things whose moment has come, the earliest first.
+    pub(crate) fn take_until(&mut self, now: Timestamp) -> Vec<K> {
         let mut taken = Vec::new();
         while let Some((at, id)) = self.order.pop_first() {
             if at > now {
@@ -52,7 +61,7 @@ impl Alarms {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// For how many entries there is one.
+    /// For how many things there is one.
     pub(crate) fn len(&self) -> usize {
         self.of.len()
     }

@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use attestors::WorkloadAttestors;
 use peer::Peer;
+use registry::objects::Entry;
+use spiffe::{Audiences, Bundles, Timestamp};
 use tokio::sync::watch;
-use workload_api::{CannotIdentify, NoExplanation, Source, Standing};
+use workload_api::{CannotIdentify, Entitled, NoExplanation, NoToken, Source, Standing, Svids};
 
 use crate::{
     clock,
     explain::{self, Asker},
     identities::{Asked, Identities},
     matching::Facts,
+    tokens::Tokens,
 };
 
 /// Attests processes and knows what they may have.
 pub(crate) struct Callers {
     identities: Arc<Identities>,
+    tokens: Arc<Tokens>,
     attestors: Arc<WorkloadAttestors>,
 }
 
@@ -29,9 +33,13 @@ pub(crate) struct Caller {
 }
 
 impl Callers {
-    /// Callers of these identities.
-    pub(crate) fn new(identities: Arc<Identities>, attestors: Arc<WorkloadAttestors>) -> Self {
-        Self { identities, attestors }
+    /// Callers of these identities and their tokens.
+    pub(crate) fn new(
+        identities: Arc<Identities>,
+        tokens: Arc<Tokens>,
+        attestors: Arc<WorkloadAttestors>,
+    ) -> Self {
+        Self { identities, tokens, attestors }
     }
 }
 
@@ -43,7 +51,7 @@ impl Source for Callers {
         let evidence = self.attestors.attest(peer, &wanted).await?; // checked last: still the same process
         let facts: Facts = evidence.selectors().cloned().collect();
         let caller = Caller { facts, asked, lasting: !evidence.incomplete };
-        if evidence.incomplete && matches!(*self.follow(&caller).borrow(), Standing::Nothing) {
+        if evidence.incomplete && matches!(*self.follow_entitled(&caller).borrow(), Standing::Nothing) {
             // Not "no identity": that would tell a workload to drop the one it has.
             return Err(CannotIdentify::Failed(evidence.notes.join("; ")));
         }
@@ -54,8 +62,28 @@ impl Source for Callers {
         caller.lasting
     }
 
-    fn follow(&self, caller: &Caller) -> watch::Receiver<Standing> {
+    fn follow(&self, caller: &Caller) -> watch::Receiver<Standing<Svids>> {
         self.identities.follow(&caller.facts, &caller.asked, clock::now())
+    }
+
+    fn follow_entitled(&self, caller: &Caller) -> watch::Receiver<Standing<Entitled>> {
+        self.identities.follow_entitled(&caller.facts, &caller.asked, clock::now())
+    }
+
+    fn jwt_svid(&self, entry: &Arc<Entry>, audiences: &Audiences) -> Option<Arc<str>> {
+        self.tokens.at_hand(entry, audiences)
+    }
+
+    async fn new_jwt_svid(&self, entry: &Arc<Entry>, audiences: &Audiences) -> Result<Arc<str>, NoToken> {
+        self.tokens.have(entry, audiences).await
+    }
+
+    fn own_bundles(&self) -> Arc<Bundles> {
+        self.identities.own_bundles()
+    }
+
+    fn now(&self) -> Timestamp {
+        clock::now()
     }
 
     async fn explain(&self, asker: &Arc<Peer>, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {

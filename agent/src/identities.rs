@@ -15,13 +15,13 @@ use attestors::Wanted;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use registry::objects::{Entry, EntryId};
-use spiffe::{Selector, Timestamp};
+use spiffe::{Bundles, Selector, Timestamp};
 use tokio::sync::{mpsc, watch};
-use workload_api::{Identity, Standing, Svids, X509Bundles, X509Svid};
+use workload_api::{Entitled, Identity, Standing, Svids, X509Bundles, X509Svid};
 
 use crate::{
     matching::{Facts, Index},
-    publication::{Held, Publication},
+    publication::{Held, Publication, Trusted},
 };
 
 /// Groups that nobody follows are kept, so that callers who come again and again find theirs.
@@ -48,7 +48,9 @@ struct Inner {
     wanted: Wanted,
     /// The same as it is given to attestors: it changes with the kinds of facts, not with every count.
     asking: Arc<Wanted>,
-    bundles: X509Bundles,
+    trusted: Trusted,
+    /// The same, as X509-SVIDs are handed out with them.
+    x509_bundles: X509Bundles,
     svids: HashMap<EntryId, Held>,
     groups: HashMap<Facts, Group>,
     /// Groups by each of their facts.
@@ -58,11 +60,20 @@ struct Inner {
 }
 
 struct Group {
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<Standing<Svids>>,
+    /// The same of its entries alone, whether there are SVIDs for them or not.
+    entitled: watch::Sender<Standing<Entitled>>,
     /// What its members were attested for.
     asked: Arc<Wanted>,
     /// When the first of its SVIDs ends.
     until: Option<Timestamp>,
+}
+
+impl Group {
+    /// Whether nobody follows it.
+    fn is_idle(&self) -> bool {
+        self.standing.receiver_count() == 0 && self.entitled.receiver_count() == 0
+    }
 }
 
 impl Identities {
@@ -74,7 +85,8 @@ impl Identities {
             index: Index::default(),
             wanted: Wanted::default(),
             asking: Arc::default(),
-            bundles: X509Bundles::new(),
+            trusted: Trusted::default(),
+            x509_bundles: X509Bundles::new(),
             svids: HashMap::new(),
             groups: HashMap::new(),
             with_fact: HashMap::new(),
@@ -90,7 +102,12 @@ impl Identities {
     }
 
     /// Where callers with these facts stand, now and after each change.
-    pub(crate) fn follow(&self, facts: &Facts, asked: &Asked, now: Timestamp) -> watch::Receiver<Standing> {
+    pub(crate) fn follow(
+        &self,
+        facts: &Facts,
+        asked: &Asked,
+        now: Timestamp,
+    ) -> watch::Receiver<Standing<Svids>> {
         let mut inner = self.inner.lock();
         if !asked.0.covers(&inner.asking) {
             // An entry came meanwhile that asks for more; this caller is identified once more.
@@ -107,6 +124,31 @@ impl Identities {
             Some(group) => group.standing.subscribe(),
             None => watch::channel(Standing::Preparing).1,
         }
+    }
+
+    /// For which entries callers with these facts may have tokens, now and after each change.
+    pub(crate) fn follow_entitled(
+        &self,
+        facts: &Facts,
+        asked: &Asked,
+        now: Timestamp,
+    ) -> watch::Receiver<Standing<Entitled>> {
+        let mut inner = self.inner.lock();
+        if !asked.0.covers(&inner.asking) {
+            return watch::channel(Standing::Outdated).1;
+        }
+        if !inner.groups.contains_key(facts) {
+            inner.open(facts, asked, now);
+        }
+        match inner.groups.get(facts) {
+            Some(group) => group.entitled.subscribe(),
+            None => watch::channel(Standing::Preparing).1,
+        }
+    }
+
+    /// The bundle of the agent's own trust domain.
+    pub(crate) fn own_bundles(&self) -> Arc<Bundles> {
+        self.inner.lock().trusted.own.clone()
     }
 
     /// Makes a step visible to all whom it concerns.
@@ -165,10 +207,12 @@ impl Inner {
     /// Takes a step over, and says which groups must be told.
     fn apply(&mut self, step: Publication) -> HashSet<Facts> {
         let mut concerned = HashSet::new();
-        let everybody = step.bundles.is_some() || (step.view_is_known && !self.view_is_known);
+        let everybody = step.trusted.is_some() || (step.view_is_known && !self.view_is_known);
         self.view_is_known |= step.view_is_known;
-        if let Some(bundles) = step.bundles {
-            self.bundles = bundles.iter().map(|bundle| (bundle.trust_domain.clone(), der(bundle))).collect();
+        if let Some(trusted) = step.trusted {
+            let bundles = trusted.all.iter();
+            self.x509_bundles = bundles.map(|bundle| (bundle.trust_domain.clone(), der(bundle))).collect();
+            self.trusted = trusted;
         }
         for id in step.gone {
             self.svids.remove(&id);
@@ -225,24 +269,41 @@ impl Inner {
         for facts in outdated {
             if let Some(group) = self.close(&facts) {
                 group.standing.send_replace(Standing::Outdated);
+                group.entitled.send_replace(Standing::Outdated);
             }
         }
     }
 
     /// Tells a group where it stands.
     fn tell(&mut self, facts: &Facts, now: Timestamp) {
-        let (standing, until) = self.standing(facts, now);
+        let entries = self.index.matches(facts);
+        let (standing, until) = self.standing(&entries, now);
+        let entitled = self.entitled(entries);
         if let Some(group) = self.groups.get_mut(facts) {
             group.until = until;
             group.standing.send_replace(standing);
+            group.entitled.send_replace(entitled);
         }
     }
 
-    fn standing(&self, facts: &Facts, now: Timestamp) -> (Standing, Option<Timestamp>) {
-        let entries = self.index.matches(facts);
+    /// Where somebody stands who matches nothing.
+    fn empty_handed<T>(&self) -> Standing<T> {
+        if self.view_is_known { Standing::Nothing } else { Standing::Preparing }
+    }
+
+    fn entitled(&self, entries: Vec<Arc<Entry>>) -> Standing<Entitled> {
         if entries.is_empty() {
-            let standing = if self.view_is_known { Standing::Nothing } else { Standing::Preparing };
-            return (standing, None);
+            return self.empty_handed();
+        }
+        let bundles = self.trusted.all.only(|td| {
+            entries.iter().any(|entry| entry.spiffe_id.is_in(td) || entry.federates_with.contains(td))
+        });
+        Standing::Holds(Arc::new(Entitled::new(entries, bundles)))
+    }
+
+    fn standing(&self, entries: &[Arc<Entry>], now: Timestamp) -> (Standing<Svids>, Option<Timestamp>) {
+        if entries.is_empty() {
+            return (self.empty_handed(), None);
         }
         let held: Vec<_> = entries
             .iter()
@@ -254,7 +315,7 @@ impl Inner {
             return (Standing::Preparing, None);
         };
         let bundles = self
-            .bundles
+            .x509_bundles
             .iter()
             .filter(|&(td, _)| {
                 held.iter().any(|(entry, _)| entry.spiffe_id.is_in(td) || entry.federates_with.contains(td))
@@ -285,14 +346,20 @@ impl Inner {
 
     fn open(&mut self, facts: &Facts, asked: &Asked, now: Timestamp) {
         if self.groups.len() >= IDLE_GROUPS {
-            let idle = self.groups.iter().filter(|(_, group)| group.standing.receiver_count() == 0);
+            let idle = self.groups.iter().filter(|(_, group)| group.is_idle());
             let idle: Vec<_> = idle.map(|(facts, _)| facts.clone()).collect();
             for facts in idle {
                 self.close(&facts);
             }
         }
-        let (standing, until) = self.standing(facts, now);
-        let group = Group { standing: watch::Sender::new(standing), asked: asked.0.clone(), until };
+        let entries = self.index.matches(facts);
+        let (standing, until) = self.standing(&entries, now);
+        let group = Group {
+            standing: watch::Sender::new(standing),
+            entitled: watch::Sender::new(self.entitled(entries)),
+            asked: asked.0.clone(),
+            until,
+        };
         self.groups.insert(facts.clone(), group);
         for fact in facts.iter() {
             self.with_fact.entry(fact.clone()).or_default().insert(facts.clone());

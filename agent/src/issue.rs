@@ -154,7 +154,7 @@ pub(crate) async fn distrusted(held: Vec<(EntryId, Arc<X509Svid>)>, bundles: Arc
 
 /// Cryptography for hundreds takes milliseconds, for which nobody else shall wait. For a few, another
 /// thread would take longer to wake than the work does.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     many: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {

@@ -24,6 +24,7 @@ mod spine;
 mod state;
 #[cfg(test)]
 mod testing;
+mod tokens;
 mod upstream;
 mod view_file;
 

@@ -1,6 +1,6 @@
 //! What becomes visible to callers in one step.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use registry::objects::{Entry, EntryId};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,17 @@ impl From<&Entry> for MadeFor {
     }
 }
 
+/// By which keys identities are judged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trusted {
+    /// The bundle of the agent's own trust domain, as the pin vouches for it.
+    pub(crate) own: Arc<Bundles>,
+    /// The same, and those of the trust domains that its entries federate with, as the server gave them.
+    pub(crate) all: Bundles,
+    /// Keys of its own trust domain whose tokens are to be replaced.
+    pub(crate) tainted_jwt: BTreeSet<String>,
+}
+
 /// What becomes different in one step. It becomes visible as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Publication {
@@ -51,8 +62,8 @@ pub(crate) struct Publication {
     pub(crate) svids: Vec<(EntryId, Held)>,
     /// Entries whose SVID is not to be handed out any more.
     pub(crate) withdrawn: Vec<EntryId>,
-    /// The bundles, if they changed.
-    pub(crate) bundles: Option<Arc<Bundles>>,
+    /// Whom to trust, if that changed.
+    pub(crate) trusted: Option<Trusted>,
     /// Whether this agent knows its entries now; before, nobody is told that it has no identity.
     pub(crate) view_is_known: bool,
 }
@@ -60,12 +71,12 @@ pub(crate) struct Publication {
 impl Publication {
     /// Whether there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { put, gone, svids, withdrawn, bundles, view_is_known } = self;
+        let Self { put, gone, svids, withdrawn, trusted, view_is_known } = self;
         put.is_empty()
             && gone.is_empty()
             && svids.is_empty()
             && withdrawn.is_empty()
-            && bundles.is_none()
+            && trusted.is_none()
             && !view_is_known
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use registry::{
     Delta, Key, LogId, Object, Revision, Snapshot, Stored,
-    objects::{Entry, EntryId},
+    objects::{Bundle, Entry, EntryId},
 };
 use spiffe::SpiffeId;
 
@@ -25,6 +25,8 @@ pub(crate) struct Followed {
     pub(crate) put: Vec<Put>,
     /// Entries that are gone.
     pub(crate) gone: Vec<EntryId>,
+    /// Whether bundles are different.
+    pub(crate) bundles: bool,
     /// Whether anything at all is different, so that it is worth saving.
     pub(crate) changed: bool,
 }
@@ -58,6 +60,14 @@ impl Replica {
             Object::Entry(entry) => Some(entry),
             _ => None,
         }
+    }
+
+    /// The bundles that the server gave, its own trust domain's among them.
+    pub(crate) fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+        self.objects.values().filter_map(|stored| match &stored.object {
+            Object::Bundle(bundle) => Some(bundle),
+            _ => None,
+        })
     }
 
     /// Which node this is: its own object is in its view, and no other node's.
@@ -105,7 +115,7 @@ impl Replica {
 
     /// Forgets everything: the server knows this node no longer.
     pub(crate) fn clear(&mut self) -> Followed {
-        let mut followed = Followed { changed: true, ..Followed::default() };
+        let mut followed = Followed { changed: true, bundles: true, ..Followed::default() };
         for key in std::mem::take(&mut self.objects).into_keys() {
             if let Key::Entry(id) = key {
                 followed.gone.push(id);
@@ -129,6 +139,7 @@ impl Replica {
             return;
         }
         followed.changed = true;
+        followed.bundles |= matches!(key, Key::Bundle(_));
         let entry = match &stored.object {
             Object::Entry(entry) => Some(entry.clone()),
             _ => None,
@@ -143,6 +154,7 @@ impl Replica {
     fn remove(&mut self, key: &Key, followed: &mut Followed) {
         if self.objects.remove(key).is_some() {
             followed.changed = true;
+            followed.bundles |= matches!(key, Key::Bundle(_));
             if let Key::Entry(id) = key {
                 followed.gone.push(id.clone());
             }

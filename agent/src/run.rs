@@ -31,6 +31,7 @@ use crate::{
     spine::Kept,
     spine::Spine,
     state::{State, StateError},
+    tokens::Tokens,
     upstream::{Terms, TokenSource, Upstream},
     view_file::ViewFile,
 };
@@ -103,6 +104,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
 
     let (identities, asked) = Identities::new();
     let identities = Arc::new(identities);
+    let tokens = Arc::new(Tokens::new(upstream.clone()));
     let fixed = Fixed {
         version: env!("CARGO_PKG_VERSION"),
         server: config.server.to_string(),
@@ -116,7 +118,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
 
     let health = Health::new();
     let health_address = serve_health(&config, &health, &shutdown).await?;
-    let callers = Arc::new(Callers::new(identities.clone(), attestors.clone()));
+    let callers = Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone()));
     let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));
     let public =
         public::open(workload_socket.clone(), pinning, api, connections_per_uid, stopped.clone()).await?;
@@ -130,13 +132,15 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         ready.announce(Serving { spiffe_id, workload_socket, agent_socket, health: health_address });
     });
     let spine = Spine::new(Seed(rand::random()), config.svid_prefetch);
-    let shell = Shell::new(spine, upstream, identities, keys, view, report, health, news, ready);
+    let shell =
+        Shell::new(spine, upstream, identities, tokens.clone(), keys, view, report, health, news, ready);
     let PublicDoor { mut closed } = public;
     let ended = tokio::select! {
         never = shell.run(kept, newsfeed, asked) => match never {
             Err(error) => Err(error),
             Ok(never) => match never {},
         },
+        never = tokens.work() => match never {},
         _ = &mut closed => Err(Error::Broken("its thread has ended")),
         () = shutdown.requested() => Ok(()),
     };

@@ -31,6 +31,7 @@ use crate::{
     report::Report,
     run::Error,
     spine::{Effect, Input, Kept, Spine},
+    tokens::Tokens,
     upstream::{News, Teller, Trouble, Upstream, follow},
     view_file::ViewFile,
 };
@@ -40,6 +41,7 @@ struct Figures {
     connected: Gauge,
     entries: Gauge,
     svids: Gauge,
+    tokens: Gauge,
     lost: Counter,
 }
 
@@ -51,6 +53,7 @@ pub(crate) struct Shell {
     spine: Spine,
     upstream: Arc<Upstream>,
     identities: Arc<Identities>,
+    tokens: Arc<Tokens>,
     keys: Arc<Keys>,
     view: Arc<ViewFile>,
     saving: Arc<Saving>,
@@ -85,6 +88,7 @@ impl Shell {
         spine: Spine,
         upstream: Arc<Upstream>,
         identities: Arc<Identities>,
+        tokens: Arc<Tokens>,
         keys: Keys,
         view: ViewFile,
         report: Arc<Report>,
@@ -98,6 +102,7 @@ impl Shell {
             spine,
             upstream,
             identities,
+            tokens,
             keys: Arc::new(keys),
             view: Arc::new(view),
             saving: Arc::default(),
@@ -145,7 +150,11 @@ impl Shell {
                     self.figures.connected.set(1);
                     self.report.note(|report| (report.connected, report.problem) = (true, None));
                 }
+                let connected = matches!(input, Input::Connected);
                 self.step(input).await;
+                if connected {
+                    self.tokens.hurry(clock::now());
+                }
             }
             News::Heard => self.report.note(|report| report.last_sync = Some(clock::now())),
             News::Over(trouble) => self.lose(trouble).await?,
@@ -187,6 +196,7 @@ impl Shell {
         let (entries, svids) = self.identities.count();
         self.figures.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.figures.svids.set(i64::try_from(svids).unwrap_or(i64::MAX));
+        self.figures.tokens.set(i64::try_from(self.tokens.count()).unwrap_or(i64::MAX));
         let certificate = self.upstream.certificate();
         let pin = self.upstream.pin();
         self.report.note(|report| {
@@ -206,6 +216,7 @@ impl Shell {
             Effect::Keep(kept) => self.keep(kept).await,
             Effect::Publish(publication) => {
                 let view_is_known = publication.view_is_known;
+                self.tokens.follow(&publication, clock::now());
                 self.identities.publish(publication, clock::now());
                 if view_is_known {
                     self.announce();
@@ -337,6 +348,7 @@ impl Figures {
             ),
             entries: metrics.gauge("writ_agent_entries", "Entries of this node.", &[]),
             svids: metrics.gauge("writ_agent_svids", "X509-SVIDs that are ready to be handed out.", &[]),
+            tokens: metrics.gauge("writ_agent_jwt_svids", "JWT-SVIDs that are kept.", &[]),
             lost: metrics.counter("writ_agent_lost_connections_total", lost, &[]),
         }
     }

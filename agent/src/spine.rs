@@ -7,17 +7,17 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use registry::{Delta, LogId, Revision, Snapshot, objects::EntryId};
-use spiffe::{SpiffeId, Timestamp};
+use spiffe::{Bundles, SpiffeId, Timestamp};
 
 pub(crate) use self::message::{Effect, Input, Kept};
 
 use crate::{
     alarms::Alarms,
     jitter::Seed,
-    publication::{Held, MadeFor, Publication},
+    publication::{Held, MadeFor, Publication, Trusted},
     replica::{Followed, Put, Replica},
     rotation::{Rotation, Validity, renewal},
 };
@@ -34,6 +34,8 @@ pub(crate) struct Spine {
     endings: Alarms,
     line: Line,
     certificate: Option<Certificate>,
+    /// The bundle of its own trust domain.
+    own: Option<Arc<Bundles>>,
 }
 
 /// How things stand with the server.
@@ -64,6 +66,7 @@ struct Work {
     append: Option<Delta>,
     save: bool,
     verify_held: bool,
+    trust: bool,
     connect: Option<From>,
 }
 
@@ -87,6 +90,7 @@ impl Spine {
             endings: Alarms::default(),
             line: Line::Down { failures: 0, again: Timestamp::default() },
             certificate: None,
+            own: None,
         }
     }
 
@@ -96,6 +100,7 @@ impl Spine {
         self.take(now, input, &mut work);
         self.prefetch(now, &mut work);
         self.end_what_ends(now, &mut work);
+        work.publication.trusted = work.trust.then(|| self.trusted()).flatten();
         self.effects(now, work)
     }
 
@@ -164,8 +169,8 @@ impl Spine {
                 self.follow(now, followed, work);
             }
             Input::Bundles(bundles) => {
-                work.publication.bundles = Some(bundles);
-                work.verify_held = true;
+                self.own = Some(bundles);
+                (work.trust, work.verify_held) = (true, true);
             }
             Input::Issued(issued) => {
                 for (id, held) in issued {
@@ -217,7 +222,8 @@ impl Spine {
     }
 
     fn start(&mut self, now: Timestamp, kept: Kept, work: &mut Work) {
-        work.publication.bundles = kept.bundles;
+        self.own = kept.bundles;
+        work.trust = true;
         if let Some(view) = kept.view.snapshot {
             let followed = self.replica.replace(view);
             self.follow(now, followed, work);
@@ -243,6 +249,7 @@ impl Spine {
     /// What the view says now, of entries that are new or different, and of those that are gone.
     fn follow(&mut self, now: Timestamp, followed: Followed, work: &mut Work) {
         work.save |= followed.changed;
+        work.trust |= followed.bundles;
         for id in followed.gone {
             self.endings.clear(&id);
             self.rotation.forget(&id);
@@ -285,6 +292,21 @@ impl Spine {
                 self.rotation.want(now, &id);
             }
         }
+    }
+
+    /// Whom to trust. Of its own trust domain the agent believes what the pin vouches for; of others, what
+    /// its server has in this node's view.
+    fn trusted(&self) -> Option<Trusted> {
+        let own = self.own.clone()?;
+        let (mut all, mut tainted_jwt) = (Bundles::clone(&own), BTreeSet::new());
+        for bundle in self.replica.bundles() {
+            if own.get(bundle.trust_domain().as_str()).is_some() {
+                tainted_jwt.clone_from(&bundle.tainted().jwt);
+            } else {
+                all.insert(bundle.authorities().clone());
+            }
+        }
+        Some(Trusted { own, all, tainted_jwt })
     }
 
     /// An SVID has come, for an entry that may have changed or gone since it was ordered. Gives back

@@ -11,6 +11,6 @@ use crate::{Source, Svids, call::Call};
 pub(crate) async fn fetch_x509_bundles<S: Source>(
     call: Call<S>,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static, Status> {
-    let granted = call.granted().await?; // bundles are for those who have an identity
+    let granted = call.granted(S::follow).await?; // bundles are for those who have an identity
     Ok(granted.answers(Svids::x509_bundles_response))
 }

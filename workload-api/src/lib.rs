@@ -6,7 +6,10 @@
 //! that is found out (`agent`).
 
 mod call;
+mod entitled;
 mod explain;
+mod fetch_jwt_bundles;
+mod fetch_jwt_svid;
 mod fetch_x509_bundles;
 mod fetch_x509_svid;
 mod grpc;
@@ -20,9 +23,11 @@ mod session;
 pub mod socket;
 mod source;
 mod svids;
+mod validate_jwt_svid;
 mod wire;
 
+pub use entitled::Entitled;
 pub use limits::Limits;
 pub use routes::WorkloadApi;
-pub use source::{CannotIdentify, NoExplanation, Source, Standing};
+pub use source::{CannotIdentify, NoExplanation, NoToken, Source, Standing};
 pub use svids::{Identity, Svids, X509Bundles, X509Svid};

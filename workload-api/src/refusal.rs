@@ -1,6 +1,9 @@
 //! Every refusal of the socket, and the status that the caller gets for it.
 
+use spiffe::{AudienceError, jwt::MAX_TOKEN_BYTES};
 use tonic::Status;
+
+use crate::NoToken;
 
 /// Why a request was not answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -29,6 +32,18 @@ pub(crate) enum Refusal {
     /// There is no such method.
     #[error("this method is not served here")]
     NoSuchMethod,
+    /// Nobody can be given a token for these, or judged by one of them.
+    #[error(transparent)]
+    Audience(#[from] AudienceError),
+    /// The identity that is asked for is not a SPIFFE ID.
+    #[error("the requested SPIFFE ID is not one")]
+    NotAnId,
+    /// There is no token to judge, or none that is short enough to be one.
+    #[error("svid must be specified, with at most {MAX_TOKEN_BYTES} bytes")]
+    NotAToken,
+    /// There is no token to hand out.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
     /// The message is not what the method takes.
     #[error("the request's message cannot be read")]
     Unreadable,
@@ -38,11 +53,17 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let says = refusal.to_string();
         match refusal {
-            Refusal::NoSecurityHeader | Refusal::Unreadable => Self::invalid_argument(says),
+            Refusal::NoSecurityHeader
+            | Refusal::Unreadable
+            | Refusal::Audience(_)
+            | Refusal::NotAnId
+            | Refusal::NotAToken => Self::invalid_argument(says),
             Refusal::NoIdentity(_) => Self::permission_denied(says),
-            Refusal::NotReady | Refusal::NotIdentified | Refusal::Changed | Refusal::TooMany(_) => {
-                Self::unavailable(says)
-            }
+            Refusal::NotReady
+            | Refusal::NotIdentified
+            | Refusal::Changed
+            | Refusal::TooMany(_)
+            | Refusal::NoToken(_) => Self::unavailable(says),
             Refusal::NotYours(_) => Self::not_found(says),
             Refusal::NoSuchMethod => Self::unimplemented(says),
         }

@@ -15,6 +15,8 @@ use crate::{
     Limits, Source,
     call::Call,
     explain::explain,
+    fetch_jwt_bundles::fetch_jwt_bundles,
+    fetch_jwt_svid::fetch_jwt_svid,
     fetch_x509_bundles::fetch_x509_bundles,
     fetch_x509_svid::fetch_x509_svid,
     grpc, headers,
@@ -24,6 +26,7 @@ use crate::{
     refused::Refused,
     session::{Queue, Session},
     socket::{Cap, Line, Place, Service},
+    validate_jwt_svid::validate_jwt_svid,
     wire,
 };
 
@@ -92,6 +95,18 @@ impl<S: Source> WorkloadApi<S> {
             "FetchX509Bundles" => {
                 read_empty_request(body).await?;
                 Ok(grpc::messages(fetch_x509_bundles(call).await?))
+            }
+            "FetchJWTSVID" => {
+                let message = grpc::read_message(body).await?;
+                Ok(grpc::message(fetch_jwt_svid(call, &message).await?))
+            }
+            "FetchJWTBundles" => {
+                read_empty_request(body).await?;
+                Ok(grpc::messages(fetch_jwt_bundles(call).await?))
+            }
+            "ValidateJWTSVID" => {
+                let message = grpc::read_message(body).await?;
+                Ok(grpc::message(validate_jwt_svid(call, &message).await?))
             }
             _ => Err(Refusal::NoSuchMethod.into()),
         }

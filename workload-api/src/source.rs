@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use peer::Peer;
+use registry::objects::Entry;
+use spiffe::{Audiences, Bundles, Timestamp};
 use tokio::sync::watch;
 
-use crate::Svids;
+use crate::{Entitled, Svids};
 
 /// Knows processes and what they may have.
 pub trait Source: Send + Sync + 'static {
@@ -20,9 +22,29 @@ pub trait Source: Send + Sync + 'static {
     /// found out just now, the next request finds out anew.
     fn is_lasting(&self, caller: &Self::Caller) -> bool;
 
-    /// What the caller may have, now and after each change. A closed channel means that it may have
-    /// nothing any more.
-    fn follow(&self, caller: &Self::Caller) -> watch::Receiver<Standing>;
+    /// The X509-SVIDs that the caller may have, now and after each change. A closed channel means that it
+    /// may have nothing any more.
+    fn follow(&self, caller: &Self::Caller) -> watch::Receiver<Standing<Svids>>;
+
+    /// For which entries the caller may have tokens, in the same way.
+    fn follow_entitled(&self, caller: &Self::Caller) -> watch::Receiver<Standing<Entitled>>;
+
+    /// A token of an entry that is at hand and good for a while; `None` where it takes the server.
+    fn jwt_svid(&self, entry: &Arc<Entry>, audiences: &Audiences) -> Option<Arc<str>>;
+
+    /// The same, had from the server where it takes that. Without a connection to the server it fails at
+    /// once, but for a token that has not ended.
+    fn new_jwt_svid(
+        &self,
+        entry: &Arc<Entry>,
+        audiences: &Audiences,
+    ) -> impl Future<Output = Result<Arc<str>, NoToken>> + Send;
+
+    /// By what also a process without an identity may judge tokens: the keys of the agent's own trust domain.
+    fn own_bundles(&self) -> Arc<Bundles>;
+
+    /// The time, by which tokens are judged.
+    fn now(&self) -> Timestamp;
 
     /// What can be seen of a process and why, as JSON: of the asker itself, or of the one with this pid.
     fn explain(
@@ -33,10 +55,10 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// Where a caller stands.
-#[derive(Clone, Debug)]
-pub enum Standing {
-    /// It has identities, and here they are.
-    Holds(Arc<Svids>),
+#[derive(Debug)]
+pub enum Standing<T> {
+    /// It has identities, and here is what comes of them.
+    Holds(Arc<T>),
     /// It has identities, or nobody knows yet, and there is nothing to hand out at the moment.
     Preparing,
     /// It has no identity.
@@ -44,6 +66,22 @@ pub enum Standing {
     /// What was proved about it no longer suffices to say; it must be identified again.
     Outdated,
 }
+
+impl<T> Clone for Standing<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Holds(held) => Self::Holds(held.clone()),
+            Self::Preparing => Self::Preparing,
+            Self::Nothing => Self::Nothing,
+            Self::Outdated => Self::Outdated,
+        }
+    }
+}
+
+/// There is no token now: the server cannot be asked, or did not give one. The agent's log says why.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the server cannot be asked for a token now; try again, or see: writ status")]
+pub struct NoToken;
 
 /// Why a process was not identified.
 #[derive(Debug, thiserror::Error)]

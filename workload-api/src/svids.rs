@@ -48,8 +48,7 @@ impl Svids {
     /// What callers with these identities get; the first identity is their default. Of several with
     /// the same hint the first one counts: a hint is unique in a response.
     pub fn new(mut identities: Vec<Identity>, bundles: X509Bundles) -> Self {
-        let mut hints = HashSet::new();
-        identities.retain(|identity| identity.hint.is_empty() || hints.insert(identity.hint.clone()));
+        keep_first_of_each_hint(&mut identities, |identity| &identity.hint);
         Self {
             identities,
             bundles,
@@ -72,4 +71,10 @@ impl Svids {
     pub(crate) fn x509_bundles_response(&self) -> Bytes {
         self.x509_bundles_response.get_or_init(|| wire::x509_bundles_response(self)).clone()
     }
+}
+
+/// A hint is unique in a response: of several with the same one, the first counts.
+pub(crate) fn keep_first_of_each_hint<T>(identities: &mut Vec<T>, hint: impl Fn(&T) -> &str) {
+    let mut hints = HashSet::new();
+    identities.retain(|identity| hint(identity).is_empty() || hints.insert(hint(identity).to_owned()));
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use proto::{
-    workload::{JwtsvidRequest, WitsvidRequest, X509BundlesRequest, X509svidRequest},
+    workload::{JwtBundlesRequest, JwtsvidRequest, WitsvidRequest, X509BundlesRequest, X509svidRequest},
     writ::explain::v1::{ExplainRequest, explain_client::ExplainClient},
 };
 use support::{Api, channel_at, holding, secure};
@@ -36,7 +36,10 @@ async fn only_one_lower_case_true_is_a_security_header() {
     for (values, served) in table {
         let svid = client.fetch_x509svid(with_values(X509svidRequest {}, values)).await;
         let bundles = client.fetch_x509_bundles(with_values(X509BundlesRequest {}, values)).await;
-        for refused in [svid.err(), bundles.err()] {
+        let jwt = JwtsvidRequest { audience: vec!["a".into()], spiffe_id: String::new() };
+        let jwt = client.fetch_jwtsvid(with_values(jwt, values)).await;
+        let jwt_bundles = client.fetch_jwt_bundles(with_values(JwtBundlesRequest {}, values)).await;
+        for refused in [svid.err(), bundles.err(), jwt.err(), jwt_bundles.err()] {
             let refused = refused.map(|status| (status.code(), status.message().to_owned()));
             let expected = (Code::InvalidArgument, "security header missing from request".to_owned());
             assert_eq!(refused, (!served).then_some(expected), "{values:?}");
@@ -48,11 +51,9 @@ async fn only_one_lower_case_true_is_a_security_header() {
 async fn methods_that_are_not_served_yet_say_so_to_those_who_have_the_header() {
     let api = Api::start(holding(&["/a"]));
     let mut client = api.client().await;
-    let jwt = JwtsvidRequest { audience: vec!["a".into()], spiffe_id: String::new() };
-    assert_eq!(client.fetch_jwtsvid(jwt.clone()).await.unwrap_err().code(), Code::InvalidArgument);
-    assert_eq!(client.fetch_jwtsvid(secure(jwt)).await.unwrap_err().code(), Code::Unimplemented);
-    let wit = secure(WitsvidRequest::default());
-    assert_eq!(client.fetch_witsvid(wit).await.unwrap_err().code(), Code::Unimplemented);
+    let wit = WitsvidRequest::default();
+    assert_eq!(client.fetch_witsvid(wit.clone()).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.fetch_witsvid(secure(wit)).await.unwrap_err().code(), Code::Unimplemented);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ fn id(text: &str) -> EntryId {
     text.parse().unwrap()
 }
 
-fn ids(standing: &Standing) -> Vec<String> {
+fn ids(standing: &Standing<Svids>) -> Vec<String> {
     match standing {
         Standing::Holds(svids) => svids.ids().map(|id| id.path().to_owned()).collect(),
         other => panic!("holds nothing: {other:?}"),
@@ -31,7 +31,7 @@ fn two_entries() -> (Identities, mpsc::UnboundedReceiver<EntryId>) {
     (identities, asked)
 }
 
-fn follow(identities: &Identities, texts: &[&str]) -> watch::Receiver<Standing> {
+fn follow(identities: &Identities, texts: &[&str]) -> watch::Receiver<Standing<Svids>> {
     identities.follow(&facts(texts), &identities.wanted().1, at(0))
 }
 
@@ -145,4 +145,51 @@ fn an_entry_that_comes_later_is_asked_for_where_somebody_matches_it() {
     identities.publish(Publication { put: vec![mine, others], ..Publication::default() }, at(1));
     assert_eq!(asked.try_recv().unwrap(), id("e3"));
     assert!(asked.try_recv().is_err());
+}
+
+#[test]
+fn a_caller_may_have_tokens_for_its_entries_whether_there_are_svids_for_them_or_not() {
+    let (identities, mut asked) = two_entries();
+    let step = Publication { withdrawn: vec![id("e1"), id("e2")], ..Publication::default() };
+    identities.publish(step, at(1));
+    let facts = facts(&["unix:uid:1", "unix:gid:2"]);
+    let mut entitled = identities.follow_entitled(&facts, &identities.wanted().1, at(1));
+    let paths = |standing: &Standing<Entitled>| match standing {
+        Standing::Holds(held) => {
+            held.entries().iter().map(|entry| entry.spiffe_id.path().to_owned()).collect()
+        }
+        other => vec![format!("{other:?}")],
+    };
+    assert_eq!(paths(&entitled.borrow_and_update()), ["/a", "/b"]);
+    assert!(asked.try_recv().is_err(), "whoever wants a token wants no certificate");
+    identities.publish(Publication { gone: vec![id("e1")], ..Publication::default() }, at(1));
+    assert_eq!(paths(&entitled.borrow_and_update()), ["/b"]);
+    identities.publish(Publication { gone: vec![id("e2")], ..Publication::default() }, at(1));
+    assert_eq!(paths(&entitled.borrow_and_update()), ["Nothing"]);
+}
+
+#[test]
+fn a_caller_judges_by_its_own_bundle_and_by_those_that_its_entries_federate_with() {
+    let (identities, _asked) = two_entries();
+    let mut federated = Entry::clone(&entry("e2", "/b", &["unix:uid:1", "unix:gid:2"]));
+    federated.federates_with.insert("partner.example".parse().unwrap());
+    identities.publish(Publication { put: vec![Arc::new(federated)], ..Publication::default() }, at(1));
+    let bundle = |td: &str| spiffe::Bundle::empty(td.parse().unwrap());
+    let own = Bundles::from_iter([bundle("acme.example")]);
+    let all = ["acme.example", "partner.example", "third.example"].map(bundle);
+    let trusted = Trusted { own: Arc::new(own), all: Bundles::from_iter(all), ..Trusted::default() };
+    let mut open = identities.follow_entitled(&facts(&["unix:uid:1"]), &identities.wanted().1, at(1));
+    open.borrow_and_update();
+    identities.publish(Publication { trusted: Some(trusted), ..Publication::default() }, at(1));
+    assert!(open.has_changed().unwrap(), "bundles are pushed");
+
+    let names = |texts: &[&str]| {
+        let entitled = identities.follow_entitled(&facts(texts), &identities.wanted().1, at(1));
+        let Standing::Holds(entitled) = entitled.borrow().clone() else { panic!("it matches") };
+        let mut names: Vec<_> = entitled.bundles().iter().map(|b| b.trust_domain.to_string()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&["unix:uid:1"]), ["acme.example"]);
+    assert_eq!(names(&["unix:uid:1", "unix:gid:2"]), ["acme.example", "partner.example"]);
 }

@@ -208,3 +208,45 @@ fn of_a_large_view_only_a_part_has_svids_before_anybody_asks() {
         "there is room again"
     );
 }
+
+#[test]
+fn foreign_bundles_of_the_view_are_trusted_beside_the_pinned_one_and_never_in_its_place() {
+    let mut spine = serving();
+    let foreign = |td: &str, sequence: u64| {
+        let mut bundle = spiffe::Bundle::empty(td.parse().unwrap());
+        bundle.sequence = Some(sequence);
+        let bundle = registry::objects::Bundle::new(bundle).unwrap();
+        Stored { version: sequence, object: Object::Bundle(Arc::new(bundle)) }
+    };
+    let step = |from: u64, put: Vec<Stored>, gone: &[&str]| {
+        let gone = gone.iter().map(|key| key.parse().unwrap()).collect();
+        Input::Delta(Delta {
+            log: LogId("a".into()),
+            from: Revision(from),
+            to: Revision(from + 1),
+            put,
+            gone,
+        })
+    };
+    let trusted = |effects: Vec<Effect>| {
+        let published = effects.into_iter().find_map(|effect| match effect {
+            Effect::Publish(Publication { trusted, .. }) => trusted,
+            _ => None,
+        });
+        let mut all: Vec<_> =
+            published?.all.iter().map(|b| (b.trust_domain.to_string(), b.sequence)).collect();
+        all.sort();
+        Some(all)
+    };
+    // Before it knows whom its pin vouches for, it trusts nobody.
+    assert_eq!(trusted(spine.step(at(1), step(1, vec![foreign("partner.example", 1)], &[]))), None);
+    let mut own = spiffe::Bundle::empty("acme.example".parse().unwrap());
+    own.sequence = Some(7);
+    let own = Input::Bundles(Arc::new(Bundles::from_iter([own])));
+    let (acme, partner) = (("acme.example".to_owned(), Some(7)), "partner.example".to_owned());
+    assert_eq!(trusted(spine.step(at(1), own)), Some(vec![acme.clone(), (partner.clone(), Some(1))]));
+    let both = vec![foreign("partner.example", 2), foreign("acme.example", 9)];
+    assert_eq!(trusted(spine.step(at(2), step(2, both, &[]))), Some(vec![acme.clone(), (partner, Some(2))]));
+    assert_eq!(trusted(spine.step(at(3), step(3, vec![], &["bundle/partner.example"]))), Some(vec![acme]));
+    assert_eq!(trusted(spine.step(at(4), step(4, vec![], &[]))), None, "nothing about trust changed");
+}

@@ -19,18 +19,21 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use peer::{Listener, Peer, Pinning};
 use proto::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
-use spiffe::PrivateKey;
+use registry::objects::Entry;
+use spiffe::{Audiences, Bundle, Bundles, PrivateKey, Timestamp};
 use tokio::{net::UnixStream, sync::watch};
 use tonic::{
     Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use workload_api::{
-    CannotIdentify, Identity, Limits, NoExplanation, Source, Standing, Svids, WorkloadApi, X509Svid, socket,
+    CannotIdentify, Entitled, Identity, Limits, NoExplanation, NoToken, Source, Standing, Svids, WorkloadApi,
+    X509Svid, socket,
 };
 
 /// Nothing in a test takes longer.
@@ -38,8 +41,33 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Everybody stands where the test says.
 pub struct Commanded {
-    pub standing: watch::Sender<Standing>,
+    pub standing: watch::Sender<Standing<Svids>>,
+    pub entitled: watch::Sender<Standing<Entitled>>,
+    /// Whether tokens are at hand, or take the server, or cannot be had.
+    pub tokens: Mutex<TokensAre>,
+    pub own: Arc<Bundles>,
     pub identified: AtomicUsize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokensAre {
+    AtHand,
+    AtTheServer,
+    Nowhere,
+    /// The server never answers.
+    Awaited,
+}
+
+impl Commanded {
+    fn new(standing: Standing<Svids>) -> Self {
+        Self {
+            entitled: watch::Sender::new(entitled_like(&standing)),
+            standing: watch::Sender::new(standing),
+            tokens: Mutex::new(TokensAre::AtHand),
+            own: Arc::new(Bundles::from_iter([Bundle::empty("acme.example".parse().unwrap())])),
+            identified: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl Source for Commanded {
@@ -54,8 +82,33 @@ impl Source for Commanded {
         true
     }
 
-    fn follow(&self, (): &()) -> watch::Receiver<Standing> {
+    fn follow(&self, (): &()) -> watch::Receiver<Standing<Svids>> {
         self.standing.subscribe()
+    }
+
+    fn follow_entitled(&self, (): &()) -> watch::Receiver<Standing<Entitled>> {
+        self.entitled.subscribe()
+    }
+
+    fn jwt_svid(&self, entry: &Arc<Entry>, audiences: &Audiences) -> Option<Arc<str>> {
+        (*self.tokens.lock() == TokensAre::AtHand).then(|| token(entry, audiences))
+    }
+
+    async fn new_jwt_svid(&self, entry: &Arc<Entry>, audiences: &Audiences) -> Result<Arc<str>, NoToken> {
+        let tokens = *self.tokens.lock();
+        match tokens {
+            TokensAre::AtHand | TokensAre::AtTheServer => Ok(token(entry, audiences)),
+            TokensAre::Nowhere => Err(NoToken),
+            TokensAre::Awaited => std::future::pending().await,
+        }
+    }
+
+    fn own_bundles(&self) -> Arc<Bundles> {
+        self.own.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_seconds(1_795_000_000)
     }
 
     async fn explain(&self, asker: &Arc<Peer>, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
@@ -76,15 +129,14 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn start(standing: Standing) -> Self {
+    pub fn start(standing: Standing<Svids>) -> Self {
         Self::start_with(standing, Limits::default())
     }
 
-    pub fn start_with(standing: Standing, limits: Limits) -> Self {
+    pub fn start_with(standing: Standing<Svids>, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("workload.sock");
-        let source =
-            Arc::new(Commanded { standing: watch::Sender::new(standing), identified: AtomicUsize::new(0) });
+        let source = Arc::new(Commanded::new(standing));
         let api = Arc::new(WorkloadApi::new(source.clone(), limits));
         let (stop, stopped) = watch::channel(false);
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -103,7 +155,8 @@ impl Api {
     }
 
     /// From now on everybody stands there.
-    pub fn now(&self, standing: Standing) {
+    pub fn now(&self, standing: Standing<Svids>) {
+        self.source.entitled.send_replace(entitled_like(&standing));
         self.source.standing.send_replace(standing);
     }
 
@@ -194,11 +247,11 @@ pub fn ids(response: &X509svidResponse) -> Vec<&str> {
 }
 
 /// Somebody who holds these identities of `acme.example`, given as paths.
-pub fn holding(paths: &[&str]) -> Standing {
+pub fn holding(paths: &[&str]) -> Standing<Svids> {
     holding_hinted(&paths.iter().map(|path| (*path, "")).collect::<Vec<_>>())
 }
 
-pub fn holding_hinted(paths: &[(&str, &str)]) -> Standing {
+pub fn holding_hinted(paths: &[(&str, &str)]) -> Standing<Svids> {
     let own: spiffe::TrustDomain = "acme.example".parse().unwrap();
     let identities = paths
         .iter()
@@ -214,6 +267,43 @@ pub fn holding_hinted(paths: &[(&str, &str)]) -> Standing {
     let bundles = [(own, "roots"), ("partner.example".parse().unwrap(), "theirs")];
     let bundles = bundles.into_iter().map(|(td, roots)| (td, roots.as_bytes().into())).collect();
     Standing::Holds(Arc::new(Svids::new(identities, bundles)))
+}
+
+/// Somebody with an entry for each of these identities.
+fn entitled_like(standing: &Standing<Svids>) -> Standing<Entitled> {
+    match standing {
+        Standing::Holds(svids) => entitled(&svids.ids().map(|id| (id.path(), "")).collect::<Vec<_>>()),
+        Standing::Preparing => Standing::Preparing,
+        Standing::Nothing => Standing::Nothing,
+        Standing::Outdated => Standing::Outdated,
+    }
+}
+
+/// Somebody with an entry for each of these paths and hints, whose trust domain has no keys for tokens.
+pub fn entitled(paths: &[(&str, &str)]) -> Standing<Entitled> {
+    let own = Bundles::from_iter([Bundle::empty("acme.example".parse().unwrap())]);
+    entitled_with(paths, own)
+}
+
+pub fn entitled_with(paths: &[(&str, &str)], bundles: Bundles) -> Standing<Entitled> {
+    let entry = |(path, hint): &(&str, &str)| {
+        let body = serde_json::json!({
+            "id": format!("e{}", path.replace('/', "-")),
+            "spiffe_id": format!("spiffe://acme.example{path}"),
+            "parent_id": "spiffe://acme.example/spire/agent/join_token/web-1",
+            "selectors": ["unix:uid:1"],
+            "hint": hint,
+            "created_at": "2026-11-22T00:00:00Z",
+        });
+        Arc::new(serde_json::from_value(body).unwrap())
+    };
+    Standing::Holds(Arc::new(Entitled::new(paths.iter().map(entry).collect(), bundles)))
+}
+
+/// What stands for a token where nobody looks into it.
+fn token(entry: &Entry, audiences: &Audiences) -> Arc<str> {
+    let audiences: Vec<_> = audiences.iter().collect();
+    format!("{} for {}", entry.spiffe_id.path(), audiences.join(" and ")).into()
 }
 
 /// Runs the test `name` of this very file again in a process of its own, which sees `value` in the
