@@ -1,10 +1,11 @@
 //! Having SVIDs signed, whatever kind of server does it.
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rcgen::{CertificateParams, KeyPair};
 use registry::objects::EntryId;
 use server_api::{
     CallError,
-    node::{self, Chain, Unsigned},
+    node::{self, Chain, JwtOrder, Token, Unsigned},
     spire,
 };
 use spiffe::PrivateKey;
@@ -61,6 +62,25 @@ impl Signer {
     }
 }
 
+impl Signer {
+    /// Has these tokens signed; results in the order of the orders. A SPIRE server signs one in a call.
+    pub(crate) async fn sign_jwt(
+        &mut self,
+        orders: Vec<JwtOrder>,
+    ) -> Result<Vec<Result<Token, Unsigned>>, CallError> {
+        match self {
+            Self::Writ(client) => client.sign_jwt(orders).await,
+            Self::Spire(client) => {
+                let calls = stream::iter(orders).map(|order| {
+                    let mut client = client.clone();
+                    async move { client.sign_jwt(order).await }
+                });
+                calls.buffered(CALLS_AT_ONCE).try_collect().await
+            }
+        }
+    }
+}
+
 impl Shown {
     /// This key, in the form that is wanted.
     pub(crate) fn of(self, key: &PrivateKey) -> Result<Vec<u8>, String> {
@@ -76,3 +96,5 @@ pub(super) fn request(key: &PrivateKey) -> Result<Vec<u8>, rcgen::Error> {
     let key = KeyPair::try_from(key.pkcs8())?;
     Ok(CertificateParams::default().serialize_request(&key)?.der().to_vec())
 }
+
+const CALLS_AT_ONCE: usize = 16;
