@@ -1,7 +1,7 @@
 //! What is found by something else than its key. All of it follows from the objects alone.
 
 use imbl::{OrdMap, OrdSet};
-use spiffe::{Selector, SpiffeId, Timestamp};
+use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
 
 use crate::{
     commit::Revision,
@@ -18,6 +18,8 @@ pub(crate) struct Index {
     pub(crate) givers: ByHash,
     /// Entries by what makes two of them similar.
     pub(crate) similar: ByHash,
+    /// Entries by the trust domains with which they federate; `None` sorts before all entries.
+    pub(crate) federating: OrdSet<(TrustDomain, Option<EntryId>)>,
     /// What ends, by when it does.
     pub(crate) ends: OrdSet<(Timestamp, Key)>,
     /// Nodes that have a view, by their selectors; `None` sorts before all nodes.
@@ -32,6 +34,7 @@ impl Index {
         if let (Some(old), Some(new)) = (old, new)
             && same_place(old, new)
             && old.expires_at == new.expires_at
+            && old.federates_with == new.federates_with
         {
             return;
         }
@@ -39,6 +42,9 @@ impl Index {
             self.children.remove(hash_of(&entry.parent_id), &entry.id);
             self.givers.remove(hash_of(&entry.spiffe_id), &entry.id);
             self.similar.remove(likeness(entry), &entry.id);
+            for trust_domain in &entry.federates_with {
+                self.federating.remove(&(trust_domain.clone(), Some(entry.id.clone())));
+            }
             if let Some(end) = entry.expires_at {
                 self.ends.remove(&(end, Key::Entry(entry.id.clone())));
             }
@@ -47,6 +53,9 @@ impl Index {
             self.children.insert(hash_of(&entry.parent_id), &entry.id);
             self.givers.insert(hash_of(&entry.spiffe_id), &entry.id);
             self.similar.insert(likeness(entry), &entry.id);
+            for trust_domain in &entry.federates_with {
+                self.federating.insert((trust_domain.clone(), Some(entry.id.clone())));
+            }
             if let Some(end) = entry.expires_at {
                 self.ends.insert((end, Key::Entry(entry.id.clone())));
             }

@@ -180,6 +180,26 @@ impl Registry {
         self.bundles.get(trust_domain)
     }
 
+    /// All bundles, by trust domain.
+    pub fn bundles(&self) -> impl ExactSizeIterator<Item = &Versioned<Bundle>> {
+        self.bundles.values()
+    }
+
+    /// The bundles of other trust domains, by name.
+    pub fn foreign_bundles(&self) -> impl Iterator<Item = &Versioned<Bundle>> {
+        self.bundles.values().filter(|bundle| bundle.trust_domain() != self.trust_domain())
+    }
+
+    /// The entries that federate with `trust_domain`.
+    pub fn federating<'a>(
+        &'a self,
+        trust_domain: &'a TrustDomain,
+    ) -> impl Iterator<Item = &'a Versioned<Entry>> {
+        let entries = self.index.federating.range((trust_domain.clone(), None)..);
+        let entries = entries.take_while(move |(name, _)| name == trust_domain);
+        entries.filter_map(|(_, entry)| self.entries.get(entry.as_ref()?))
+    }
+
     /// When the next object ends, so that [`crate::decide::expire::Expire`] has something to do.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.index.ends.get_min().map(|(end, _)| *end)

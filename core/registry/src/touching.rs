@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spiffe::SpiffeId;
+use spiffe::{SpiffeId, TrustDomain};
 
 use crate::{
     history::{Audience, Touched, TouchedKey},
@@ -18,6 +18,7 @@ pub(crate) fn touched(before: &Registry, after: &Registry, changed: BTreeSet<Key
     let mut entries = BTreeMap::new();
     let mut keys = Vec::new();
     let mut reseated = BTreeSet::new();
+    let mut bundles = BTreeSet::new();
     for key in changed {
         match key {
             Key::Entry(id) => drop(entries.insert(id.clone(), touching.places(&id))),
@@ -28,16 +29,18 @@ pub(crate) fn touched(before: &Registry, after: &Registry, changed: BTreeSet<Key
                 let (before, after) = (itself(before, &id), itself(after, &id));
                 keys.push(TouchedKey { key: Key::Node(id), before, after });
             }
-            Key::Bundle(_) => {
-                let (before, after) = (all_for(before, &key), all_for(after, &key));
-                keys.push(TouchedKey { key, before, after });
-            }
+            Key::Bundle(trust_domain) => drop(bundles.insert(trust_domain)),
             Key::Token(_) | Key::Authority(_) => {} // in nobody's view
         }
     }
     for id in touching.moved(&entries) {
         let places = touching.places(&id);
         entries.insert(id, places);
+    }
+    keys.extend(touching.federated(&entries, &bundles));
+    for trust_domain in bundles {
+        let (before, after) = (with_bundle(before, &trust_domain), with_bundle(after, &trust_domain));
+        keys.push(TouchedKey { key: Key::Bundle(trust_domain), before, after });
     }
     keys.extend(entries.into_iter().map(|(id, places)| touching.entry(id, places)));
     keys.retain(TouchedKey::is_seen);
@@ -91,6 +94,58 @@ impl<'a> Touching<'a> {
         moved
     }
 
+    /// Bundles that did not change but entered or left views, because entries that federate with their
+    /// trust domains did, or began or ceased to federate.
+    fn federated(
+        &mut self,
+        entries: &BTreeMap<EntryId, Places<'a>>,
+        changed: &BTreeSet<TrustDomain>,
+    ) -> Vec<TouchedKey> {
+        let mut concerned: BTreeMap<&TrustDomain, Vec<Audience>> = BTreeMap::new();
+        for (old, new) in entries.values() {
+            for (entry, is_old) in old.iter().map(|old| (old, true)).chain(new.iter().map(|new| (new, false)))
+            {
+                for trust_domain in &entry.federates_with {
+                    let (before, after) = self.reach(&entry.parent_id);
+                    concerned.entry(trust_domain).or_default().push(if is_old { before } else { after });
+                }
+            }
+        }
+        concerned.retain(|trust_domain, _| {
+            !changed.contains(*trust_domain) && self.after.bundles.contains_key(*trust_domain)
+        });
+        concerned.into_iter().map(|(td, reaches)| self.bundle(td, &reaches)).collect()
+    }
+
+    /// An unchanged bundle: where only some nodes are concerned, each is asked about its own view.
+    fn bundle(&self, trust_domain: &TrustDomain, reaches: &[Audience]) -> TouchedKey {
+        let key = Key::Bundle(trust_domain.clone());
+        let mut nodes = BTreeSet::new();
+        for reach in reaches {
+            match reach {
+                Audience::Nobody => {}
+                Audience::Nodes(some) => nodes.extend(some.iter().cloned()),
+                Audience::Everybody => {
+                    let before = self.before.nodes_federating(trust_domain);
+                    let after = self.after.nodes_federating(trust_domain);
+                    return match before == after {
+                        true => TouchedKey { key, before: Audience::Nobody, after: Audience::Nobody },
+                        false => TouchedKey { key, before, after },
+                    };
+                }
+            }
+        }
+        let (mut had, mut has) = (BTreeSet::new(), BTreeSet::new());
+        for node in nodes {
+            match (self.before.federates(&node, trust_domain), self.after.federates(&node, trust_domain)) {
+                (true, false) => drop(had.insert(node)),
+                (false, true) => drop(has.insert(node)),
+                _ => {}
+            }
+        }
+        TouchedKey { key, before: Audience::of(had), after: Audience::of(has) }
+    }
+
     fn has_children(&self, id: &SpiffeId) -> bool {
         self.before.children(id).next().is_some() || self.after.children(id).next().is_some()
     }
@@ -120,9 +175,9 @@ fn itself(registry: &Registry, node: &SpiffeId) -> Audience {
 }
 
 /// The bundle of the trust domain is in every view; others come with federation.
-fn all_for(registry: &Registry, bundle: &Key) -> Audience {
-    match *bundle == Key::Bundle(registry.trust_domain().clone()) && registry.object(bundle).is_some() {
+fn with_bundle(registry: &Registry, trust_domain: &TrustDomain) -> Audience {
+    match trust_domain == registry.trust_domain() && registry.bundle(trust_domain).is_some() {
         true => Audience::Everybody,
-        false => Audience::Nobody,
+        false => registry.nodes_federating(trust_domain),
     }
 }

@@ -1,8 +1,9 @@
 //! A node's view: what its agent may know, and how it follows the log.
 //!
 //! In view are the descendants of the node's own ID, of every node alias whose selectors the node
-//! has, and of the alias of any node, through the IDs that entries give; besides, the node itself
-//! and the bundle of its trust domain. Nothing else: neither the aliases nor other nodes' objects.
+//! has, and of the alias of any node, through the IDs that entries give; besides, the node itself,
+//! the bundle of its trust domain, and those with which entries in view federate. Nothing else:
+//! neither the aliases nor other nodes' objects.
 //!
 //! A view depends on the log alone, never on the time, so that it can be followed exactly. An entry
 //! leaves it when the server's `Expire` is committed; until then [`Registry::in_view`], which is what
@@ -10,6 +11,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::Arc,
 };
 
@@ -19,7 +21,7 @@ use crate::{
     commit::{LogId, Revision},
     delta::{Delta, Follow, Snapshot},
     history::{Audience, Touched},
-    objects::{Entry, EntryId, Key, Node, Object, Stored, Versioned},
+    objects::{Entry, EntryId, Key, Node, Stored, Versioned},
     registry::Registry,
 };
 
@@ -29,20 +31,36 @@ impl Registry {
         self.index.seats.get(node)?;
         let node = self.nodes.get(node)?;
         let mut objects = vec![Stored::from(node)];
-        objects.extend(self.bundles.get(self.trust_domain()).map(Stored::from));
+        let mut trust_domains = BTreeSet::from([self.trust_domain()]);
+        let _ = self.each_entry(node, |entry| {
+            trust_domains.extend(&entry.value.federates_with);
+            objects.push(Stored::from(entry));
+            ControlFlow::Continue(())
+        });
+        let bundles = trust_domains.into_iter().filter_map(|name| self.bundles.get(name));
+        objects.extend(bundles.map(Stored::from));
+        Some(Snapshot { log: self.log.clone(), at: self.revision, objects })
+    }
+
+    /// Goes through the entries in the view of `node`.
+    fn each_entry<'a>(
+        &'a self,
+        node: &'a Node,
+        mut see: impl FnMut(&'a Versioned<Entry>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let mut seen = BTreeSet::new();
-        let mut roots = vec![node.id.clone(), self.well_known.any_node.clone()];
-        roots.extend(self.aliases(node).map(|alias| alias.spiffe_id.clone()));
+        let mut roots = vec![&node.id, &self.well_known.any_node];
+        roots.extend(self.aliases(node).map(|alias| &alias.spiffe_id));
         while let Some(id) = roots.pop() {
-            if !seen.insert(id.clone()) {
+            if !seen.insert(id) {
                 continue; // reached already, perhaps through a circle
             }
-            for entry in self.children(&id) {
-                roots.push(entry.spiffe_id.clone());
-                objects.push(Stored::from(entry));
+            for entry in self.children(id) {
+                roots.push(&entry.value.spiffe_id);
+                see(entry)?;
             }
         }
-        Some(Snapshot { log: self.log.clone(), at: self.revision, objects })
+        ControlFlow::Continue(())
     }
 
     /// What somebody who has the view of `node` at `from` needs to have it as it is now.
@@ -99,11 +117,32 @@ impl Registry {
 
     /// Whether an entry in the node's view federates with `trust_domain`.
     pub fn federates(&self, node: &SpiffeId, trust_domain: &TrustDomain) -> bool {
-        let view = self.view(node).map(|view| view.objects).unwrap_or_default();
-        view.iter().any(|stored| match &stored.object {
-            Object::Entry(entry) => entry.federates_with.contains(trust_domain),
-            _ => false,
+        let node = self.index.seats.get(node).and_then(|_| self.nodes.get(node));
+        node.is_some_and(|node| {
+            let found = self.each_entry(node, |entry| match entry.federates_with.contains(trust_domain) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+            found.is_break()
         })
+    }
+
+    /// The nodes that have the bundle of a foreign trust domain in view.
+    pub(crate) fn nodes_federating(&self, trust_domain: &TrustDomain) -> Audience {
+        if !self.bundles.contains_key(trust_domain) {
+            return Audience::Nobody;
+        }
+        let parents: BTreeSet<&SpiffeId> =
+            self.federating(trust_domain).map(|entry| &entry.value.parent_id).collect();
+        let mut nodes = BTreeSet::new();
+        for parent in parents {
+            match self.nodes_of(parent) {
+                Audience::Everybody => return Audience::Everybody,
+                Audience::Nodes(more) => nodes.extend(more.iter().cloned()),
+                Audience::Nobody => {}
+            }
+        }
+        Audience::of(nodes)
     }
 
     /// The nodes that answer to `id` as a parent: entries under it are in their views.

@@ -1,6 +1,7 @@
 //! Commands and how they are decided: one file a noun.
 
 pub mod authority;
+pub mod bundle;
 pub mod entry;
 pub mod expire;
 pub mod fence;

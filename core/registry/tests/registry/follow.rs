@@ -17,27 +17,32 @@ const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 
 #[derive(Clone, Debug)]
 enum Step {
-    PutEntry { name: usize, spiffe_id: usize, parent: usize, selectors: u8, ttl: u8 },
+    PutEntry { name: usize, spiffe_id: usize, parent: usize, selectors: u8, ttl: u8, federates: u8 },
     DeleteEntry { name: usize },
     PutNode { node: usize, selectors: u8, serial: u8, state: u8 },
     DeleteNode { node: usize },
-    PutBundle { sequence: u64 },
+    PutBundle { sequence: u64, whose: usize },
+    DeleteBundle { whose: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let entry = (0..10_usize, 0..5_usize, 0..11_usize, 1..8_u8, 0..3_u8);
+    let entry = (0..10_usize, 0..5_usize, 0..11_usize, 1..8_u8, 0..3_u8, 0..4_u8);
     prop_oneof![
-        8 => entry.prop_map(|(name, spiffe_id, parent, selectors, ttl)| {
-            Step::PutEntry { name, spiffe_id, parent, selectors, ttl }
+        8 => entry.prop_map(|(name, spiffe_id, parent, selectors, ttl, federates)| {
+            Step::PutEntry { name, spiffe_id, parent, selectors, ttl, federates }
         }),
         3 => (0..10_usize).prop_map(|name| Step::DeleteEntry { name }),
         3 => (0..NODES, 0..8_u8, 0..3_u8, 0..4_u8).prop_map(|(node, selectors, serial, state)| {
             Step::PutNode { node, selectors, serial, state }
         }),
         1 => (0..NODES).prop_map(|node| Step::DeleteNode { node }),
-        1 => (1..9_u64).prop_map(|sequence| Step::PutBundle { sequence }),
+        2 => (1..9_u64, 0..3_usize).prop_map(|(sequence, whose)| Step::PutBundle { sequence, whose }),
+        1 => (0..3_usize).prop_map(|whose| Step::DeleteBundle { whose }),
     ]
 }
+
+/// The server's own trust domain, and two with which entries may federate.
+const DOMAINS: [&str; 3] = ["acme.example", "one.example", "two.example"];
 
 fn node_id(node: usize) -> SpiffeId {
     id(&format!("/spire/agent/join_token/n{node}"))
@@ -72,8 +77,12 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
     };
     let delete = |key: Key| objects.contains_key(&key).then_some(Change::Delete(key));
     match step {
-        Step::PutEntry { name, spiffe_id, parent: above, selectors: bits, ttl } => {
-            let fields = json!({ "selectors": selectors(*bits), "x509_svid_ttl": ttl });
+        Step::PutEntry { name, spiffe_id, parent: above, selectors: bits, ttl, federates } => {
+            let others =
+                (1..3_u8).filter(|n| federates & n != 0).map(|n| DOMAINS[usize::from(n)]).collect::<Vec<_>>();
+            let fields = json!({
+                "selectors": selectors(*bits), "x509_svid_ttl": ttl, "federates_with": others,
+            });
             let path = given_id(*spiffe_id).path().to_owned();
             put(entry_with(&format!("e{name}"), &path, &parent(*above), fields).into())
         }
@@ -97,8 +106,9 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
         }
         .into()),
         Step::DeleteNode { node } => delete(Key::Node(node_id(*node))),
-        Step::PutBundle { sequence } => {
-            let empty = bundle::Bundle::empty("acme.example".parse().unwrap());
+        Step::DeleteBundle { whose } => delete(Key::Bundle(DOMAINS[*whose].parse().unwrap())),
+        Step::PutBundle { sequence, whose } => {
+            let empty = bundle::Bundle::empty(DOMAINS[*whose].parse().unwrap());
             put(Bundle::new(bundle::Bundle { sequence: Some(*sequence), ..empty }).unwrap().into())
         }
     }
@@ -133,10 +143,17 @@ fn naive_view(objects: &Objects, node: &SpiffeId) -> Option<Objects> {
             break;
         }
     }
+    let federates = |name: &str| {
+        let in_view = entries.iter().filter(|entry| answered.contains(&entry.parent_id));
+        in_view.flat_map(|entry| &entry.federates_with).any(|trust_domain| trust_domain.as_str() == name)
+    };
     let in_view = |stored: &Stored| match &stored.object {
         Object::Entry(entry) => answered.contains(&entry.parent_id),
         Object::Node(other) => other.id == *node,
-        Object::Bundle(_) => true,
+        Object::Bundle(bundle) => {
+            let name = bundle.trust_domain().as_str();
+            name == DOMAINS[0] || federates(name)
+        }
         Object::Token(_) | Object::Authority(_) => false,
     };
     Some(objects.iter().filter(|(_, stored)| in_view(stored)).map(|(k, s)| (k.clone(), s.clone())).collect())
@@ -243,7 +260,7 @@ proptest! {
     ) {
         let (registry, views) = play(&history);
         let keys = registry.entries().map(Stored::from).chain(registry.nodes().map(Stored::from));
-        let objects = keys.chain(registry.bundle(registry.trust_domain()).map(Stored::from));
+        let objects = keys.chain(registry.bundles().map(Stored::from));
         let log = registry.log().clone();
         let restored = Registry::restore(registry.settings().clone(), log, registry.revision(), objects);
         for (node, expected) in views.last().unwrap().iter().enumerate() {

@@ -4,6 +4,7 @@
 
 mod apply;
 mod authorities;
+mod bundles;
 mod entries;
 mod follow;
 mod nodes;

@@ -36,7 +36,10 @@ pub(super) fn check(entry: &Entry, registry: &Registry, now: Timestamp) -> Resul
             return invalid(format!("federates_with names {trust_domain}, which is this trust domain"));
         }
         if registry.bundle(trust_domain).is_none() {
-            let why = format!("federates_with names {trust_domain}, whose bundle is not here; set it first");
+            let why = format!(
+                "unable to find federated bundle {:?}; set it first, with: writ bundle set",
+                trust_domain.id().as_str()
+            );
             return Err(Refusal::Precondition(why));
         }
     }
