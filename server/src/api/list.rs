@@ -14,20 +14,13 @@ pub(crate) struct Page {
     pub(crate) next: Option<EntryId>,
 }
 
-/// No page is larger, whatever is asked for.
-const MAX_PAGE: usize = 5000;
-
-/// The entries that `filter` is about and whose names come after `after`; with a size of 0 all of them.
+/// The entries that `filter` is about and whose names come after `after`, as many as fit on a page.
 pub(crate) fn entries(
     registry: &Registry,
     filter: &EntryFilter,
     after: Option<&EntryId>,
-    size: usize,
+    most: usize,
 ) -> Page {
-    let most = match size {
-        0 => usize::MAX,
-        size => size.min(MAX_PAGE),
-    };
     let mut found = candidates(registry, filter, after).filter(|entry| filter.is_about(entry));
     let entries: Vec<_> = found.by_ref().take(most).cloned().collect();
     let next = match found.next() {

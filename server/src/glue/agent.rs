@@ -23,7 +23,7 @@ use server_api::wire::{WireError, agent, id, selector, status};
 use spiffe::{SpiffeId, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller, node_caller, unavailable};
+use super::{batch::page, caller, node_caller, unavailable};
 use crate::{
     Server,
     api::tokens::{self, TokenError},
@@ -35,7 +35,6 @@ pub(crate) struct Service(pub(crate) Arc<Server>);
 
 /// A node that begins to attest says something within this time.
 const FIRST_WORD: Duration = Duration::from_secs(10);
-const MAX_PAGE: usize = 5000;
 
 #[tonic::async_trait]
 impl Agent for Service {
@@ -116,9 +115,7 @@ impl Agent for Service {
     ) -> Result<Response<ListAgentsResponse>, Status> {
         let ListAgentsRequest { filter, output_mask, page_size, page_token } = request.into_inner();
         let filter = NodeFilter::of_list(filter)?;
-        let size =
-            usize::try_from(page_size).map_err(|_| Status::invalid_argument("page_size: it is negative"))?;
-        let most = if size == 0 { usize::MAX } else { size.min(MAX_PAGE) };
+        let most = page(page_size)?;
         let registry = self.0.ledger.current();
         let mut found = registry
             .nodes()

@@ -29,7 +29,10 @@ use spiffe::Timestamp;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller, node_caller, sync, unavailable};
+use super::{
+    batch::{Batch, aligned, page},
+    caller, node_caller, sync, unavailable,
+};
 use crate::{
     Server,
     api::{apply::fresh_id, authorized, list},
@@ -56,8 +59,7 @@ impl Entry for Service {
     ) -> Result<Response<ListEntriesResponse>, Status> {
         let ListEntriesRequest { filter, output_mask, page_size, page_token } = request.into_inner();
         let filter = EntryFilter::of_list(filter)?;
-        let size =
-            usize::try_from(page_size).map_err(|_| Status::invalid_argument("page_size: it is negative"))?;
+        let size = page(page_size)?;
         let after = match page_token.as_str() {
             "" => None,
             token => Some(id("page_token", token)?),
@@ -87,7 +89,7 @@ impl Entry for Service {
         let command = CreateEntries { entries: batch.good };
         let outcomes = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
         let results =
-            aligned(batch.bad, outcomes).map(|(status, entry)| batch_create_entry_response::Result {
+            results(batch.bad, outcomes).map(|(status, entry)| batch_create_entry_response::Result {
                 status: Some(status),
                 entry: entry.map(|entry| shown(&entry, output_mask.as_ref())),
             });
@@ -104,7 +106,7 @@ impl Entry for Service {
         let batch = Batch::read(entries.into_iter().map(|wire| update(wire, &mask)));
         let command = UpdateEntries { updates: batch.good };
         let outcomes = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
-        let results = aligned(batch.bad, outcomes).map(|(status, entry)| {
+        let results = results(batch.bad, outcomes).map(|(status, entry)| {
             let entry = entry.filter(|_| status.code == 0).map(|entry| shown(&entry, output_mask.as_ref()));
             batch_update_entry_response::Result { status: Some(status), entry }
         });
@@ -121,7 +123,7 @@ impl Entry for Service {
         let batch = Batch::read(ids.iter().map(read));
         let command = DeleteEntries { ids: batch.good };
         let outcomes = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
-        let results = aligned(batch.bad, outcomes).zip(ids);
+        let results = results(batch.bad, outcomes).zip(ids);
         let result = |((status, _), id)| batch_delete_entry_response::Result { status: Some(status), id };
         Ok(Response::new(BatchDeleteEntryResponse { results: results.map(result).collect() }))
     }
@@ -150,41 +152,15 @@ impl Entry for Service {
     }
 }
 
-/// A batch whose unreadable items have been set aside, with their places.
-struct Batch<T> {
-    good: Vec<T>,
-    bad: Vec<Option<WireError>>,
-}
-
-impl<T> Batch<T> {
-    fn read(items: impl Iterator<Item = Result<T, WireError>>) -> Self {
-        let mut batch = Self { good: Vec::new(), bad: Vec::new() };
-        for item in items {
-            match item {
-                Ok(good) => {
-                    batch.good.push(good);
-                    batch.bad.push(None);
-                }
-                Err(error) => batch.bad.push(Some(error)),
-            }
-        }
-        batch
-    }
-}
-
 /// One result for each item, in the order of the items.
-fn aligned(
+fn results(
     bad: Vec<Option<WireError>>,
     outcomes: Vec<EntryOutcome>,
 ) -> impl Iterator<Item = (ItemStatus, Option<Versioned<OwnEntry>>)> {
-    let mut outcomes = outcomes.into_iter();
-    bad.into_iter().map(move |bad| match bad {
-        Some(error) => (status::invalid_item(&error), None),
-        None => match outcomes.next() {
-            Some(EntryOutcome { result: Ok(_), entry, .. }) => (status::ok_item(), entry),
-            Some(EntryOutcome { result: Err(refusal), entry, .. }) => (status::item(&refusal), entry),
-            None => (status::invalid_item(&WireError("the result is missing".to_owned())), None),
-        },
+    aligned(bad, outcomes).map(|outcome| match outcome {
+        Ok(EntryOutcome { result: Ok(_), entry, .. }) => (status::ok_item(), entry),
+        Ok(EntryOutcome { result: Err(refusal), entry, .. }) => (status::item(&refusal), entry),
+        Err(error) => (status::invalid_item(&error), None),
     })
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+mod batch;
 pub(crate) mod bundle;
 pub(crate) mod entry;
 pub(crate) mod node;
