@@ -70,6 +70,13 @@ pub mod spire {
                 v1, "spire.api.server.entry.v1"
             }
         }
+        /// The keys of one server.
+        pub mod localauthority {
+            generated! {
+                /// `spire.api.server.localauthority.v1`
+                v1, "spire.api.server.localauthority.v1"
+            }
+        }
         /// How much the server logs.
         pub mod logger {
             generated! {

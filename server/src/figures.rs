@@ -5,10 +5,14 @@ use daemon::{Counter, Gauge, Metrics};
 /// What is counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
-    /// SVIDs that were signed for entries.
+    /// X509-SVIDs that were signed for entries.
     pub(crate) signed: Counter,
-    /// Orders to sign that were refused.
+    /// Orders of X509-SVIDs that were refused.
     pub(crate) unsigned: Counter,
+    /// Tokens that were signed for entries.
+    pub(crate) tokens: Counter,
+    /// Orders of tokens that were refused.
+    pub(crate) no_tokens: Counter,
     /// Nodes that joined.
     pub(crate) joined: Counter,
     /// Join tokens that were shown and never made.
@@ -31,10 +35,14 @@ impl Figures {
         let (svids, joins) = ("writ_server_svids_total", "writ_server_joins_total");
         let (returns, about_returns) =
             ("writ_server_returns_total", "Nodes that came back by their key alone.");
-        let (about_svids, about_joins) = ("Orders to sign an SVID.", "Nodes that came with a join token.");
+        let (about_svids, about_joins) =
+            ("Orders to sign an X509-SVID.", "Nodes that came with a join token.");
+        let (tokens, about_tokens) = ("writ_server_jwt_svids_total", "Orders to sign a JWT-SVID.");
         Self {
             signed: counter(svids, about_svids, &[("result", "signed")]),
             unsigned: counter(svids, about_svids, &[("result", "refused")]),
+            tokens: counter(tokens, about_tokens, &[("result", "signed")]),
+            no_tokens: counter(tokens, about_tokens, &[("result", "refused")]),
             joined: counter(joins, about_joins, &[("result", "joined")]),
             refused_joins: counter(joins, about_joins, &[("result", "unknown_token")]),
             returned: counter(returns, about_returns, &[("result", "returned")]),

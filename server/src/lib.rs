@@ -104,6 +104,7 @@ struct Server {
     ledger: Ledger,
     ca: Arc<Ca>,
     trust: Arc<Trust>,
+    turns: Arc<Turns>,
     health: Health,
     shutdown: Shutdown,
     listening: SocketAddr,
@@ -136,7 +137,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
 
     let ca = Arc::new(Ca::open(config.ca_keys, &keys)?);
     let own = Arc::new(OwnSvid::new(&config.trust_domain));
-    let turns = Turns { ledger: ledger.clone(), ca: ca.clone(), own: own.clone(), health: health.clone() };
+    let turns = Arc::new(Turns::new(ledger.clone(), ca.clone(), own.clone(), health.clone()));
     turns.turn().await?;
     let trust = Arc::new(Trust::new(ledger.clone(), pin_key));
 
@@ -162,6 +163,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         ledger,
         ca,
         trust: trust.clone(),
+        turns: turns.clone(),
         health: health.clone(),
         shutdown: shutdown.clone(),
         listening,

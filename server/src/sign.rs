@@ -3,6 +3,8 @@
 //!
 //! Who a certificate is for, the entry says; the agent says only for which entry and with which key.
 
+pub(crate) mod jwt;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,8 +19,9 @@ use tonic::{Code, Status};
 
 use crate::{
     Server,
-    ca::{Issued, Issuer, Subject, SubjectKey},
+    ca::{IssueError, Issued, Issuer, Subject, SubjectKey},
     callers::{Caller, NodeCaller},
+    ledger::Unavailable,
     now,
 };
 
@@ -70,10 +73,7 @@ pub(crate) async fn sign(
             orders.len()
         )));
     }
-    let issuer = server.ca.issuer().map_err(|error| {
-        tracing::error!(%error, "nothing can be signed");
-        Status::unavailable("the server cannot sign now; try again")
-    })?;
+    let issuer = server.ca.issuer().map_err(cannot_sign)?;
     // Signing takes a CPU; it must neither delay other requests nor take more CPUs than there are.
     let place = server.signing.acquire().await.map_err(|_| Status::unavailable("the server is stopping"))?;
     let (registry, node, authority) = (server.ledger.current(), caller.id.clone(), issuer.id().clone());
@@ -86,9 +86,7 @@ pub(crate) async fn sign(
     drop(place);
     let record = Record { node: caller.id.clone(), authority, drafts };
     let author = Caller::Node(caller.clone()).author();
-    let signed = server.ledger.submit(record, author).await;
-    let signed =
-        signed.map_err(|_| Status::unavailable("the server cannot record what it signs; try again"))?;
+    let signed = server.ledger.submit(record, author).await.map_err(not_recorded)?;
     let done = signed.iter().filter(|result| result.is_ok()).count();
     server.figures.signed.add(done as u64);
     server.figures.unsigned.add((signed.len() - done) as u64);
@@ -134,6 +132,15 @@ fn end(registry: &Registry, entry: &Entry, now: Timestamp) -> Timestamp {
     entry.expires_at.map_or(by_ttl, |end| end.min(by_ttl))
 }
 
+fn cannot_sign(error: IssueError) -> Status {
+    tracing::error!(%error, "nothing can be signed");
+    Status::unavailable("the server cannot sign now; try again")
+}
+
+fn not_recorded(_: Unavailable) -> Status {
+    Status::unavailable("the server cannot record what it signs; try again")
+}
+
 /// The same answer whether there is such an entry or not: what is outside its view, an agent cannot probe.
 fn not_in_view(entry: &str) -> Unsigned {
     let shown: String = entry.chars().take(64).collect();
@@ -151,34 +158,52 @@ struct Record {
 impl Command for Record {
     type Answer = Vec<Signed>;
     fn decide(self, registry: &Registry, moment: &Moment) -> Decision<Vec<Signed>> {
-        let mut items = Vec::new();
-        let mut answer = Vec::with_capacity(self.drafts.len());
-        for draft in self.drafts {
-            let allowed = draft.and_then(|draft| {
-                let entry = registry.in_view(&self.node, &draft.entry, moment.now);
-                match entry.is_some_and(|entry| entry.version == draft.version) {
-                    true => Ok(draft),
-                    false => Err(Unsigned {
-                        code: Code::Aborted,
-                        message: format!("entry {} changed meanwhile; ask again", draft.entry),
-                    }),
-                }
-            });
-            answer.push(allowed.map(|draft| {
-                let Issued { chain, serial, not_after } = draft.issued;
-                items.push(RecordedIssue {
-                    entry: Some(draft.entry),
-                    spiffe_id: draft.spiffe_id.clone(),
-                    serial,
-                    not_after,
-                });
-                Made { spiffe_id: draft.spiffe_id, chain, not_after }
-            }));
-        }
+        let Self { node, authority, drafts } = self;
+        let mut items = Vec::with_capacity(drafts.len());
+        let vouches = vouches(registry, &authority);
+        let answer = drafts
+            .into_iter()
+            .map(|draft| {
+                let Draft { entry, version, spiffe_id, issued } = draft?;
+                vouches.clone()?;
+                still_allowed(registry, &node, &entry, version, moment.now)?;
+                let Issued { chain, serial, not_after } = issued;
+                let named = spiffe_id.clone();
+                items.push(RecordedIssue { entry: Some(entry), spiffe_id: named, serial, not_after });
+                Ok(Made { spiffe_id, chain, not_after })
+            })
+            .collect();
         let proposal = match items.is_empty() {
             true => registry::Proposal::default(),
-            false => RecordIssued { authority: self.authority, items }.decide(registry, moment).proposal,
+            false => RecordIssued { authority, items }.decide(registry, moment).proposal,
         };
         Decision { proposal, answer }
     }
+}
+
+/// Whether the node may still have what was signed for this version of the entry.
+fn still_allowed(
+    registry: &Registry,
+    node: &SpiffeId,
+    entry: &EntryId,
+    version: u64,
+    now: Timestamp,
+) -> Result<(), Unsigned> {
+    match registry.in_view(node, entry, now).is_some_and(|entry| entry.version == version) {
+        true => Ok(()),
+        false => Err(again(format!("entry {entry} changed meanwhile; ask again"))),
+    }
+}
+
+/// Whether what this authority signed may still be handed out: its turn may have come meanwhile, but it
+/// must not have been tainted or revoked.
+fn vouches(registry: &Registry, authority: &AuthorityId) -> Result<(), Unsigned> {
+    match registry.authority(authority).is_some_and(|authority| !authority.is_tainted()) {
+        true => Ok(()),
+        false => Err(again("the authority changed meanwhile; ask again".to_owned())),
+    }
+}
+
+fn again(message: String) -> Unsigned {
+    Unsigned { code: Code::Aborted, message }
 }

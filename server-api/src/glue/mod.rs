@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod attest;
+pub mod authority;
 pub mod node;
 pub mod spire;
 

@@ -138,7 +138,7 @@ pub(super) fn backdated(now: Timestamp) -> Timestamp {
     whole_second(now.before(BACKDATE))
 }
 
-fn whole_second(moment: Timestamp) -> Timestamp {
+pub(super) fn whole_second(moment: Timestamp) -> Timestamp {
     Timestamp::from_unix_seconds(moment.unix_seconds())
 }
 

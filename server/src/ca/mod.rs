@@ -8,6 +8,7 @@ mod keys;
 mod root;
 pub(crate) mod rotation;
 mod subject_key;
+mod token;
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
@@ -22,16 +23,18 @@ use registry::{
 };
 use spiffe::{Timestamp, TrustDomain};
 pub(crate) use subject_key::{KeyRefused, SubjectKey};
+pub(crate) use token::{Token, TokenIssuer};
 
 use crate::config::CaKeys;
 
-/// The authorities' keys, and the authority that signs now.
+/// The authorities' keys, and the authorities that sign now.
 pub(crate) struct Ca {
     keys: Box<dyn KeyStore>,
-    active: ArcSwapOption<Issuer>,
+    certificates: ArcSwapOption<Issuer>,
+    tokens: ArcSwapOption<TokenIssuer>,
 }
 
-/// A certificate that cannot be signed.
+/// Something that cannot be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The key is not there.
@@ -43,8 +46,11 @@ pub enum IssueError {
     /// An authority without certificates.
     #[error("the authority has no certificate")]
     NoCertificate,
+    /// The key is not the authority's.
+    #[error("the key is not the one that the authority signs with")]
+    OtherKey,
     /// The authority or the time asked for is over.
-    #[error("the certificate would end before it begins")]
+    #[error("what is signed would end before it begins")]
     Ended,
     /// The time is outside what a certificate can say.
     #[error("the time is outside the years that a certificate can name")]
@@ -53,7 +59,7 @@ pub enum IssueError {
     #[error("the operating system gives no randomness")]
     Randomness,
     /// No authority signs, because there is none whose key is here.
-    #[error("no certificate authority is active; see the server's log")]
+    #[error("no authority is active; see the server's log")]
     NoAuthority,
 }
 
@@ -64,7 +70,7 @@ impl Ca {
             CaKeys::Disk => Box::new(Disk::open(directory)?),
             CaKeys::Memory => Box::new(Memory::default()),
         };
-        Ok(Self { keys, active: ArcSwapOption::empty() })
+        Ok(Self { keys, certificates: ArcSwapOption::empty(), tokens: ArcSwapOption::empty() })
     }
 
     /// Makes a key and the public half of a new authority, which the log does not know yet.
@@ -99,25 +105,40 @@ impl Ca {
         Ok(here)
     }
 
-    /// Signs from now on with the authority that is active in `registry`, and destroys the keys of those
+    /// Signs from now on with the authorities that are active in `registry`, and destroys the keys of those
     /// that will not sign again.
     pub(crate) fn follow(&self, registry: &Registry) -> Result<(), IssueError> {
-        let active = registry
-            .authorities()
-            .find(|authority| authority.slot == Slot::Active && authority.used_for() == Use::X509);
-        if let Some(active) = active
-            && self.active.load().as_ref().is_none_or(|issuer| *issuer.id() != active.id)
-        {
-            let issuer = self.keys.find(&active.id)?.map(|key| Issuer::new(active, key)).transpose()?;
-            self.active.store(issuer.map(Arc::new));
+        for active in registry.authorities().filter(|authority| authority.slot == Slot::Active) {
+            let key = || self.keys.find(&active.id);
+            match active.used_for() {
+                Use::X509 if self.certificates.load().as_ref().is_none_or(|it| *it.id() != active.id) => {
+                    let issuer = key()?.map(|key| Issuer::new(active, key)).transpose()?;
+                    self.certificates.store(issuer.map(Arc::new));
+                }
+                Use::Jwt if self.tokens.load().as_ref().is_none_or(|it| *it.id() != active.id) => {
+                    let issuer = key()?.map(|key| TokenIssuer::new(active, key)).transpose()?;
+                    self.tokens.store(issuer.map(Arc::new));
+                }
+                Use::X509 | Use::Jwt => {}
+            }
         }
         let needed = registry.authorities().filter(|authority| may_sign(authority));
         Ok(self.keys.keep_only(&needed.map(|authority| authority.id.clone()).collect::<Vec<_>>())?)
     }
 
-    /// The authority that signs now.
+    /// Destroys the key of an authority that the log did not take.
+    pub(crate) fn forget(&self, id: &AuthorityId) -> Result<(), KeyStoreError> {
+        self.keys.destroy(id)
+    }
+
+    /// The authority that signs certificates now.
     pub(crate) fn issuer(&self) -> Result<Arc<Issuer>, IssueError> {
-        self.active.load_full().ok_or(IssueError::NoAuthority)
+        self.certificates.load_full().ok_or(IssueError::NoAuthority)
+    }
+
+    /// The authority that signs tokens now.
+    pub(crate) fn token_issuer(&self) -> Result<Arc<TokenIssuer>, IssueError> {
+        self.tokens.load_full().ok_or(IssueError::NoAuthority)
     }
 }
 

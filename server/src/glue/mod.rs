@@ -6,6 +6,7 @@ pub(crate) mod agent;
 mod batch;
 pub(crate) mod bundle;
 pub(crate) mod entry;
+pub(crate) mod local_authority;
 pub(crate) mod node;
 pub(crate) mod serve;
 pub(crate) mod svid;

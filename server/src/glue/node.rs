@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt as _, stream};
 use proto::writ::node::v1::{
     BundleRequest, Delta, FollowRequest, ReturnChain, ReturnRequest, ReturnResponse, SignJwtRequest,
-    SignJwtResponse, SignRequest, SignResponse, SignResult, SignedBundle, node_server::Node,
+    SignJwtResponse, SignJwtResult, SignRequest, SignResponse, SignResult, SignedBundle, node_server::Node,
     return_request::Step as Said, return_response::Step as Answered,
 };
 use registry::{LogId, Revision};
@@ -17,7 +17,7 @@ use super::{caller, node_caller};
 use crate::{
     Server, push,
     returning::Asked,
-    sign::{self, Order, OrderedKey},
+    sign::{self, Order, OrderedKey, Unsigned, jwt},
 };
 
 /// The service.
@@ -87,8 +87,23 @@ impl Node for Service {
     }
 
     async fn sign_jwt(&self, request: Request<SignJwtRequest>) -> Result<Response<SignJwtResponse>, Status> {
-        let _ = node_caller(&request)?;
-        Err(Status::unimplemented("this server signs no JWT-SVIDs yet"))
+        let caller = node_caller(&request)?;
+        let items = request.into_inner().items.into_iter();
+        let orders = items.map(|item| jwt::Order { entry: item.entry_id, audience: item.audience }).collect();
+        let signed = jwt::sign(&self.0, &caller, orders).await?;
+        let results = signed.into_iter().map(|signed| match signed {
+            Ok(jwt::Made { token, .. }) => SignJwtResult {
+                issued_at: token.issued_at.unix_millis(),
+                expires_at: token.expires_at.unix_millis(),
+                token: token.token,
+                code: Code::Ok as i32,
+                message: String::new(),
+            },
+            Err(Unsigned { code, message }) => {
+                SignJwtResult { code: code as i32, message, ..SignJwtResult::default() }
+            }
+        });
+        Ok(Response::new(SignJwtResponse { results: results.collect() }))
     }
 }
 

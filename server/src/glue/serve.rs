@@ -8,7 +8,8 @@ use proto::{
     SERVER_DESCRIPTOR_SET,
     spire::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
-        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+        entry::v1::entry_server::EntryServer,
+        localauthority::v1::local_authority_server::LocalAuthorityServer, svid::v1::svid_server::SvidServer,
         trustdomain::v1::trust_domain_server::TrustDomainServer,
     },
     writ::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
@@ -19,7 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{service::Routes, transport::Server as Tonic};
 
-use super::{admin, agent, bundle, entry, node, svid, trust_domain};
+use super::{admin, agent, bundle, entry, local_authority, node, svid, trust_domain};
 use crate::{Server, door::Door, local};
 
 /// Metadata of a request.
@@ -86,6 +87,10 @@ fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
             SvidServer::new(svid::Service(server.clone())).max_decoding_message_size(MAX_SVID_REQUEST),
         )
         .add_service(TrustDomainServer::new(trust_domain::Service).max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            LocalAuthorityServer::new(local_authority::Service(server.clone()))
+                .max_decoding_message_size(MAX_REQUEST),
+        )
         .add_service(
             AdminServer::new(admin::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
         );

@@ -12,3 +12,4 @@ mod rotating;
 mod signing;
 mod strangers;
 mod support;
+mod tokens_for_workloads;

@@ -159,6 +159,18 @@ impl Agent {
         let orders: Vec<_> = entries.iter().map(|entry| order(entry)).collect();
         self.node().await.sign(&orders).await
     }
+
+    /// Has a token signed for each of these entries and audiences.
+    pub(crate) async fn sign_jwt(
+        &self,
+        orders: &[(&str, &[&str])],
+    ) -> Result<Vec<Result<node::Token, node::Unsigned>>, CallError> {
+        let order = |(entry, audiences): &(&str, &[&str])| node::JwtOrder {
+            entry: entry.parse().unwrap(),
+            audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
+        };
+        self.node().await.sign_jwt(orders.iter().map(order).collect()).await
+    }
 }
 
 pub(crate) fn order(entry: &str) -> node::Order {

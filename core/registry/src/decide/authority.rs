@@ -206,6 +206,14 @@ fn not_old(authority: &Authority, done: &str) -> Refusal {
 }
 
 impl Turn {
+    /// The authority that turns.
+    pub fn about(&self) -> &AuthorityId {
+        match self {
+            Self::Prepare(new) => &new.id,
+            Self::Activate(id) | Self::Taint(id) | Self::Revoke(id) | Self::Retire(id) => id,
+        }
+    }
+
     fn fact(&self) -> Value {
         match self {
             Self::Prepare(new) => {

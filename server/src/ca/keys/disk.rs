@@ -66,6 +66,10 @@ impl KeyStore for Disk {
         }
     }
 
+    fn destroy(&self, id: &AuthorityId) -> Result<(), KeyStoreError> {
+        Ok(disk::remove(&self.path(id))?)
+    }
+
     fn keep_only(&self, ids: &[AuthorityId]) -> Result<(), KeyStoreError> {
         for (path, id) in self.list()? {
             if id.is_some_and(|id| !ids.contains(&id)) {

@@ -25,6 +25,11 @@ impl KeyStore for Memory {
         Ok(self.0.lock().get(id).cloned())
     }
 
+    fn destroy(&self, id: &AuthorityId) -> Result<(), KeyStoreError> {
+        self.0.lock().remove(id);
+        Ok(())
+    }
+
     fn keep_only(&self, ids: &[AuthorityId]) -> Result<(), KeyStoreError> {
         self.0.lock().retain(|id, _| ids.contains(id));
         Ok(())

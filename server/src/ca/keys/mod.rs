@@ -7,7 +7,9 @@ use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    },
 };
 use daemon::DiskError;
 pub(crate) use disk::Disk;
@@ -16,12 +18,16 @@ use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use registry::objects::AuthorityId;
 use spiffe::{KeyError, PrivateKey};
 
+use super::IssueError;
+
 /// Keeps the private keys of authorities.
 pub(crate) trait KeyStore: Send + Sync {
     /// Makes a key and keeps it.
     fn make(&self) -> Result<AuthorityKey, KeyStoreError>;
     /// The key of an authority; `None` where it is not here, or no more.
     fn find(&self, id: &AuthorityId) -> Result<Option<AuthorityKey>, KeyStoreError>;
+    /// Destroys one key.
+    fn destroy(&self, id: &AuthorityId) -> Result<(), KeyStoreError>;
     /// Destroys the keys of all other authorities than these: what will not sign again needs no key.
     fn keep_only(&self, ids: &[AuthorityId]) -> Result<(), KeyStoreError>;
 }
@@ -34,7 +40,10 @@ struct Inner {
     id: AuthorityId,
     key_identifier: Vec<u8>,
     public_key: Vec<u8>,
+    /// Signs as certificates have it, ASN.1.
     pair: EcdsaKeyPair,
+    /// The same key, which signs as tokens have it: two numbers in 64 bytes.
+    fixed: EcdsaKeyPair,
     random: SystemRandom,
 }
 
@@ -56,14 +65,20 @@ pub enum KeyStoreError {
 
 impl AuthorityKey {
     fn new(key: &PrivateKey) -> Result<Self, KeyError> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.pkcs8())
-            .map_err(|_| KeyError::Form)?;
+        let pair = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, key.pkcs8()).map_err(|_| KeyError::Form);
         let public_key = key.public_key()?;
         // RFC 7093 section 2, method 4: a truncated hash of the SubjectPublicKeyInfo.
         let mut key_identifier = registry::objects::Sha256::of(&public_key).0.to_vec();
         key_identifier.truncate(20);
         let id = hex::encode(&key_identifier).parse().map_err(|_| KeyError::Form)?;
-        Ok(Self(Arc::new(Inner { id, key_identifier, public_key, pair, random: SystemRandom::new() })))
+        Ok(Self(Arc::new(Inner {
+            id,
+            key_identifier,
+            public_key,
+            pair: pair(&ECDSA_P256_SHA256_ASN1_SIGNING)?,
+            fixed: pair(&ECDSA_P256_SHA256_FIXED_SIGNING)?,
+            random: SystemRandom::new(),
+        })))
     }
 
     /// The authority's name: the key identifier in hex.
@@ -79,6 +94,12 @@ impl AuthorityKey {
     /// The public key as SubjectPublicKeyInfo, DER.
     pub(super) fn public_key(&self) -> &[u8] {
         &self.0.public_key
+    }
+
+    /// An ES256 signature (RFC 7518, section 3.4).
+    pub(super) fn sign_es256(&self, message: &[u8]) -> Result<Vec<u8>, IssueError> {
+        let signature = self.0.fixed.sign(&self.0.random, message).map_err(|_| IssueError::Randomness)?;
+        Ok(signature.as_ref().to_vec())
     }
 }
 
