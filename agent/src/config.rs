@@ -20,6 +20,10 @@ pub struct Config {
     /// What the server's pin key is known by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
+    /// A SPIFFE bundle document of the server's trust domain, kept up to date by other means. Where the
+    /// server shows another pin, or none is known, it decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_file: Option<PathBuf>,
     /// The join token; needed until the agent has its certificate.
     #[serde(default, skip_serializing)]
     pub token: Option<Secret>,
@@ -97,6 +101,7 @@ impl Config {
             server,
             trust_domain: None,
             pin: None,
+            bundle_file: None,
             token: None,
             token_file: None,
             spire: None,
@@ -115,8 +120,10 @@ impl Config {
     pub fn check(&self) -> Result<(), Contradiction> {
         let Some(spire) = &self.spire else { return Ok(()) };
         let wrong = |says| Err(Contradiction(says));
-        if self.pin.is_some() || self.insecure_bootstrap {
-            return wrong("a SPIRE server is known by spire.trust_bundle; remove pin and insecure_bootstrap");
+        if self.pin.is_some() || self.insecure_bootstrap || self.bundle_file.is_some() {
+            return wrong(
+                "a SPIRE server is known by spire.trust_bundle; remove pin, bundle_file and insecure_bootstrap",
+            );
         }
         if self.trust_domain.as_ref().is_some_and(|other| *other != spire.trust_domain) {
             return wrong("trust_domain and spire.trust_domain differ; remove the former");

@@ -32,7 +32,7 @@ use crate::{
     spine::Spine,
     state::{State, StateError},
     tokens::Tokens,
-    upstream::{Terms, TokenSource, Upstream},
+    upstream::{Anchor, Terms, TokenSource, Upstream},
     view_file::ViewFile,
 };
 
@@ -162,6 +162,7 @@ fn terms(config: &Config) -> Result<Terms, Error> {
         trust_domain: config.trust_domain.clone(),
         pin: config.pin,
         insecure_bootstrap: config.insecure_bootstrap,
+        anchor: config.bundle_file.clone().map(|file| Anchor { file }),
         token,
         spire: config.spire.clone(),
     })

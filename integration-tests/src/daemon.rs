@@ -52,8 +52,24 @@ impl Server {
 
     /// Kills it without warning and starts it again.
     pub fn kill_and_start(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
         kill(&mut self.running);
+    }
+
+    /// Starts it again, where it was.
+    pub fn start_again(&mut self) {
         (self.running, self.serving) = run("server", &self.config, &self.folder);
+    }
+
+    /// Its own folder, with `state` in it.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// Ends it in an orderly way and keeps its directory.
@@ -105,22 +121,62 @@ impl Agent {
     /// Joins a server as a node of this name; the directory may be one in memory.
     #[must_use]
     pub fn join(server: &Server, node: &str, folder: Folder) -> Self {
+        Self::start(server, folder, &format!("token = {:?}\n", server.token(node)))
+    }
+
+    /// Starts one on a folder of the story's choice, with further lines of configuration.
+    #[must_use]
+    pub fn start(server: &Server, folder: Folder, more: &str) -> Self {
         let [state, private, public] = ["state", "private", "public"].map(|name| folder.join(name));
         let config = format!(
-            "server = {:?}\npin = {}\ntoken = {:?}\nstate_dir = {state:?}\nprivate_dir = {private:?}\npublic_dir = {public:?}\n",
+            "server = {:?}\npin = {}\nstate_dir = {state:?}\nprivate_dir = {private:?}\npublic_dir = {public:?}\n",
             server.address(),
             server.serving["server_pin"],
-            server.token(node),
         );
-        let config = folder.write("agent.toml", config);
+        let config = folder.write("agent.toml", config + more);
         let (running, _) = run("agent", &config, &folder);
         Self { running, config, folder }
     }
 
     /// Kills it without warning and starts it again.
     pub fn kill_and_start(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
         kill(&mut self.running);
+    }
+
+    /// Starts it again, where it was.
+    pub fn start_again(&mut self) {
         (self.running, _) = run("agent", &self.config, &self.folder);
+    }
+
+    /// Stops its process for a while, or lets it go on.
+    pub fn signal(&mut self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Its own folder, with `state` in it.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let mut command = writ_command();
+        command.args(["status", "--output", "json", "--socket"]).arg(self.socket());
+        Answer::of(&mut command).json()["agent"].clone()
     }
 
     /// Where workloads ask.

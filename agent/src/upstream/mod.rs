@@ -4,6 +4,7 @@
 //! the pin; the agent's certificate, vouched for by a server of that bundle; and the view, followed over
 //! mutual TLS. Everything that comes of it goes to the spine as inputs.
 
+mod anchor;
 mod join;
 mod news;
 mod signer;
@@ -24,6 +25,7 @@ use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
 use tonic::{Code, transport::Channel};
 
 pub(crate) use self::{
+    anchor::Anchor,
     news::{News, Teller},
     signer::{Order, Shown, Signer},
     spire::{GivenError, Kept as KeptSpireBundle},
@@ -31,7 +33,7 @@ pub(crate) use self::{
 };
 use self::{
     spire::{Given, Spire},
-    trust::Trust,
+    trust::{Trust, Vouchers},
 };
 use crate::{
     config::SpireServer,
@@ -66,6 +68,8 @@ pub(crate) struct Terms {
     pub(crate) pin: Option<Pin>,
     /// Whether the first server that answers is believed.
     pub(crate) insecure_bootstrap: bool,
+    /// What decides where the pin does not.
+    pub(crate) anchor: Option<Anchor>,
     /// The join token.
     pub(crate) token: TokenSource,
     /// What it is known by, if it is a SPIRE server.
@@ -111,8 +115,9 @@ impl Upstream {
                 (Trust::given(bundle, state.clone()), Some(Spire::new(given, server.sync_interval)))
             }
             None => {
-                let insecure = terms.insecure_bootstrap;
-                (Trust::open(terms.trust_domain, terms.pin, insecure, state.clone())?, None)
+                let Terms { trust_domain, pin, insecure_bootstrap, anchor, .. } = terms;
+                let vouchers = Vouchers { pin, insecure_bootstrap, anchor };
+                (Trust::open(trust_domain, vouchers, state.clone())?, None)
             }
         };
         Ok(Self {

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use server_api::{ServerAddress, connect, node};
 use spiffe::{
     Bundle, Bundles, Pin, PinError, SignedBundle, TrustDomain,
-    tls::{CurrentBundles, Expected, SvidVerifier, insecure_client_config_without_server_identity},
+    tls::{
+        CurrentBundles, Expected, SvidVerifier, client_config, insecure_client_config_without_server_identity,
+    },
 };
 
-use super::Trouble;
+use super::{Anchor, Trouble};
 use crate::{
     clock,
     state::{State, StateError},
@@ -22,9 +25,21 @@ pub(crate) struct Trust {
     trust_domain: Option<TrustDomain>,
     pin: Mutex<Option<Pin>>,
     insecure_bootstrap: bool,
+    anchor: Option<Anchor>,
     state: Arc<State>,
     known: Mutex<Option<Known>>,
     bundles: Arc<ArcSwap<Bundles>>,
+}
+
+/// What the operator says that the server may be known by.
+#[derive(Default)]
+pub(super) struct Vouchers {
+    /// Its pin.
+    pub(super) pin: Option<Pin>,
+    /// Whether the first server that answers is believed.
+    pub(super) insecure_bootstrap: bool,
+    /// What decides where the pin does not.
+    pub(super) anchor: Option<Anchor>,
 }
 
 /// The bundle that is trusted now.
@@ -48,16 +63,17 @@ impl Trust {
     /// What was kept, if it is still vouched for by what the operator says.
     pub(super) fn open(
         trust_domain: Option<TrustDomain>,
-        pin: Option<Pin>,
-        insecure_bootstrap: bool,
+        vouchers: Vouchers,
         state: Arc<State>,
     ) -> Result<Self, StateError> {
+        let Vouchers { pin, insecure_bootstrap, anchor } = vouchers;
         let kept = state.trust()?;
         let trust = Self {
             trust_domain,
             // A pin that was learned once is kept, so that a later server must be the same one.
             pin: Mutex::new(pin.or(kept.as_ref().map(|(pin, _)| *pin))),
             insecure_bootstrap,
+            anchor,
             state,
             known: Mutex::new(None),
             bundles: Arc::default(),
@@ -76,6 +92,7 @@ impl Trust {
             trust_domain: Some(bundle.trust_domain.clone()),
             pin: Mutex::new(None),
             insecure_bootstrap: false,
+            anchor: None,
             state,
             known: Mutex::new(None),
             bundles: Arc::default(),
@@ -113,22 +130,37 @@ impl Trust {
 
     /// Verifies exactly the server of the trusted bundle, as the bundle is at each handshake.
     pub(super) fn verifier(&self, trust_domain: &TrustDomain) -> Result<Arc<SvidVerifier>, Trouble> {
-        let server =
-            trust_domain.join("/spire/server").map_err(|error| Trouble::Hopeless(error.to_string()))?;
         let bundles = self.bundles.clone();
-        let current: CurrentBundles = Arc::new(move || bundles.load_full());
-        Ok(Arc::new(SvidVerifier::new(current, Arc::new(clock::now), Expected::Exactly(server))))
+        verifier_of_server(trust_domain, Arc::new(move || bundles.load_full()))
     }
 
     /// Asks the server for its signed bundle over a connection that proves nothing; the pin does.
     pub(super) async fn fetch(&self, server: &ServerAddress) -> Result<bool, Trouble> {
-        let tls = insecure_client_config_without_server_identity();
-        let tls = tls.map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        let channel = connect::connect(server, Arc::new(tls)).await;
-        let channel = channel.map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        let signed = node::Client::new(channel).bundle().await?;
+        let signed = ask(server, insecure_client_config_without_server_identity()).await?;
         self.learn_pin(&signed);
-        self.accept(signed, Hand::Anybody)
+        match (self.accept(signed, Hand::Anybody), &self.anchor) {
+            (Err(Trouble::Hopeless(says)), Some(anchor)) => {
+                self.fetch_vouched(server, anchor).await.map_err(|trouble| {
+                    Trouble::Hopeless(format!("{says}; nor does bundle_file help: {trouble}"))
+                })
+            }
+            (accepted, _) => accepted,
+        }
+    }
+
+    /// Asks the server that the operator's bundle vouches for; from then on, its pin is the pin.
+    async fn fetch_vouched(&self, server: &ServerAddress, anchor: &Anchor) -> Result<bool, Trouble> {
+        let trust_domain = self.trust_domain.clone().or_else(|| self.trust_domain());
+        let trust_domain = trust_domain
+            .ok_or_else(|| Trouble::Hopeless("bundle_file needs trust_domain beside it".to_owned()))?;
+        let bundles = Arc::new(Bundles::from_iter([anchor.bundle(&trust_domain)?]));
+        let verifier = verifier_of_server(&trust_domain, Arc::new(move || bundles.clone()))?;
+        let signed = ask(server, client_config(verifier, None)).await?;
+        let pin = Pin::of(&signed.pin_public_key);
+        signed.verify(&pin).map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        tracing::warn!(%pin, "took the pin of the server that bundle_file vouches for");
+        *self.pin.lock() = Some(pin);
+        self.accept(signed, Hand::Server)
     }
 
     /// Takes a signed bundle if it is vouched for, and says whether it changed anything.
@@ -158,7 +190,8 @@ impl Trust {
     fn judge(&self, signed: &SignedBundle) -> Result<Bundle, Trouble> {
         let Some(pin) = self.pin() else {
             return Err(Trouble::Hopeless(
-                "the agent has no pin to know its server by; give it --pin as `writ token create` prints it"
+                "the agent has no pin to know its server by; give it --pin as this prints it on the server: \
+                 writ token create --node NAME"
                     .to_owned(),
             ));
         };
@@ -173,7 +206,8 @@ impl Trust {
         }
         signed.verify(&pin).map_err(|error| match error {
             PinError::OtherKey { .. } => Trouble::Hopeless(format!(
-                "{error}; if that is the right server, take the pin that `writ token create` prints there"
+                "{error}; if that is the right server, run there: writ token create --node NAME, and start the \
+                 agent with what it prints"
             )),
             error => Trouble::Unreachable(error.to_string()),
         })
@@ -194,6 +228,26 @@ impl Trust {
         *self.known.lock() = Some(Known { trust_domain, sequence, signed: Some(signed) });
         self.bundles.store(Arc::new(Bundles::from_iter([bundle])));
     }
+}
+
+/// Verifies exactly the server of this trust domain.
+fn verifier_of_server(
+    trust_domain: &TrustDomain,
+    bundles: CurrentBundles,
+) -> Result<Arc<SvidVerifier>, Trouble> {
+    let server = trust_domain.join("/spire/server").map_err(|error| Trouble::Hopeless(error.to_string()))?;
+    Ok(Arc::new(SvidVerifier::new(bundles, Arc::new(clock::now), Expected::Exactly(server))))
+}
+
+/// A server's signed bundle, over a connection of its own.
+async fn ask(
+    server: &ServerAddress,
+    tls: Result<ClientConfig, rustls::Error>,
+) -> Result<SignedBundle, Trouble> {
+    let tls = tls.map_err(|error| Trouble::Unreachable(error.to_string()))?;
+    let channel = connect::connect(server, Arc::new(tls)).await;
+    let channel = channel.map_err(|error| Trouble::Unreachable(error.to_string()))?;
+    Ok(node::Client::new(channel).bundle().await?)
 }
 
 #[cfg(test)]
@@ -217,7 +271,7 @@ mod tests {
 
     fn open(dir: &tempfile::TempDir, pin: Option<Pin>, insecure: bool) -> Trust {
         let state = Arc::new(State::open(&dir.path().join("agent")).unwrap());
-        Trust::open(None, pin, insecure, state).unwrap()
+        Trust::open(None, Vouchers { pin, insecure_bootstrap: insecure, anchor: None }, state).unwrap()
     }
 
     #[test]

@@ -25,9 +25,10 @@ pub(super) async fn follow(
     };
     let channel = match upstream.connect(&trust_domain, teller).await {
         // Its authorities may have changed while this agent was away; the pin says whether it is the same.
-        Err(Trouble::Unreachable(_)) if upstream.refresh_trust(teller).await => {
-            upstream.connect(&trust_domain, teller).await?
-        }
+        Err(Trouble::Unreachable(why)) => match upstream.refresh_trust(teller).await? {
+            true => upstream.connect(&trust_domain, teller).await?,
+            false => return Err(Trouble::Unreachable(why)),
+        },
         connected => connected?,
     };
     let mut client = node::Client::new(channel.clone());
@@ -64,16 +65,19 @@ impl Upstream {
             .ok_or_else(|| Trouble::Unreachable("the trust bundle is gone again".to_owned()))
     }
 
-    /// Whether the server has another bundle now that the pin vouches for.
-    async fn refresh_trust(&self, teller: &Teller) -> bool {
-        let changed = self.trust.fetch(&self.address).await;
-        if let Err(error) = &changed {
-            tracing::debug!(%error, "the trust bundle cannot be refreshed");
-        }
-        if changed == Ok(true) {
+    /// Whether the server has another bundle now that the pin vouches for. Another pin is no way on.
+    async fn refresh_trust(&self, teller: &Teller) -> Result<bool, Trouble> {
+        let changed = match self.trust.fetch(&self.address).await {
+            Err(Trouble::Unreachable(error)) => {
+                tracing::debug!(error, "the trust bundle cannot be refreshed");
+                false
+            }
+            fetched => fetched?,
+        };
+        if changed {
             teller.tell(News::Input(Input::Bundles(self.bundles()))).await;
         }
-        changed == Ok(true)
+        Ok(changed)
     }
 
     /// A connection that is verified on both sides.

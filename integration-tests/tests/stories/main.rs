@@ -20,6 +20,7 @@ mod nodes;
 mod peers;
 mod propagation;
 mod refusal;
+mod returning;
 mod rust_spiffe;
 mod selectors;
 mod server_down;
