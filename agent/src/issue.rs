@@ -18,6 +18,7 @@ use crate::{
     publication::{Held, MadeFor},
     rotation::Validity,
     spine::Input,
+    taint::Signers,
     upstream::{Order, Shown, Upstream},
 };
 
@@ -118,7 +119,9 @@ fn take(
     if entry.expires_at.is_some_and(|end| validity.until > end) {
         return Err(NotMade::Unfit(Unfit::TooLong(validity.until)));
     }
-    Ok(Held { svid: Arc::new(svid), validity: validity.beginning_at(now), made_for: MadeFor::from(entry) })
+    let signers = Signers::of(&svid.chain);
+    let (validity, made_for) = (validity.beginning_at(now), MadeFor::from(entry));
+    Ok(Held { svid: Arc::new(svid), validity, signers, made_for })
 }
 
 /// An SVID of `id` for `key`, if that is what the chain is and the bundles vouch for it now.

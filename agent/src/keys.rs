@@ -21,6 +21,7 @@ use crate::{
     issue::judge,
     publication::{Held, MadeFor},
     state::Base64,
+    taint::Signers,
 };
 
 /// Workload keys that outlive the process, where that may be.
@@ -124,7 +125,10 @@ fn read(path: &Path, bundles: &Bundles, now: Timestamp) -> Result<(EntryId, Held
     let chain = kept.chain.into_iter().map(|der| CertificateDer::from(der.0)).collect();
     let (svid, validity) =
         judge(&kept.spiffe_id, chain, key, bundles, now).map_err(|error| error.to_string())?;
-    Ok((kept.entry, Held { svid: Arc::new(svid), validity, made_for: kept.made_for }))
+    Ok((
+        kept.entry,
+        Held { signers: Signers::of(&svid.chain), svid: Arc::new(svid), validity, made_for: kept.made_for },
+    ))
 }
 
 const MOST_BYTES: u64 = 256 * 1024;

@@ -22,6 +22,7 @@ mod run;
 mod shell;
 mod spine;
 mod state;
+mod taint;
 #[cfg(test)]
 mod testing;
 mod tokens;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use spiffe::{Bundles, SpiffeId, Timestamp};
 use workload_api::X509Svid;
 
-use crate::rotation::Validity;
+use crate::{rotation::Validity, taint::Signers};
 
 /// An SVID as it is held for an entry.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Held {
     pub(crate) svid: Arc<X509Svid>,
     /// How long it is valid.
     pub(crate) validity: Validity,
+    /// Who signed it.
+    pub(crate) signers: Signers,
     /// What of the entry is in it.
     pub(crate) made_for: MadeFor,
 }

@@ -175,7 +175,7 @@ fn kept(view: &ViewFile, keys: &Keys, upstream: &Upstream) -> Result<Kept, DiskE
     Ok(Kept {
         view: view.load()?,
         svids: keys.load(&bundles, clock::now()),
-        certificate: upstream.certificate().map(|certificate| certificate.validity),
+        certificate: upstream.certificate().map(|certificate| certificate.certified()),
         bundles: is_trusting.then_some(bundles),
     })
 }

@@ -272,9 +272,9 @@ impl Shell {
         let upstream = self.upstream.clone();
         self.spawn(async move {
             vec![match upstream.renew().await {
-                Ok(validity) => {
-                    tracing::info!(until = %validity.until, "renewed the agent's certificate");
-                    Input::Certified(validity)
+                Ok(certified) => {
+                    tracing::info!(until = %certified.validity.until, "renewed the agent's certificate");
+                    Input::Certified(certified)
                 }
                 Err(trouble) => {
                     tracing::warn!(%trouble, "the agent's certificate was not renewed");

@@ -19,7 +19,8 @@ use crate::{
     jitter::Seed,
     publication::{Held, MadeFor, Publication, Trusted},
     replica::{Followed, Put, Replica},
-    rotation::{Rotation, Validity, renewal},
+    rotation::{Rotation, renewal},
+    taint::{Certified, Taint},
 };
 
 /// The agent's state, but for keys.
@@ -30,6 +31,7 @@ pub(crate) struct Spine {
     prefetched: usize,
     replica: Replica,
     rotation: Rotation,
+    taint: Taint,
     /// When which entry ends by itself.
     endings: Alarms,
     line: Line,
@@ -49,7 +51,7 @@ enum Line {
 /// The agent's own certificate.
 #[derive(Debug)]
 struct Certificate {
-    validity: Validity,
+    certified: Certified,
     /// When it is renewed; none while that is on the way.
     renew: Option<Timestamp>,
     failures: u32,
@@ -87,6 +89,7 @@ impl Spine {
             prefetched,
             replica: Replica::default(),
             rotation: Rotation::new(seed),
+            taint: Taint::default(),
             endings: Alarms::default(),
             line: Line::Down { failures: 0, again: Timestamp::default() },
             certificate: None,
@@ -200,10 +203,14 @@ impl Spine {
                     self.rotation.want(now, &id);
                 }
             }
-            Input::Certified(validity) => {
+            Input::Certified(certified) => {
                 let renewed = self.certificate.is_some();
-                let renew = renewal(self.seed, "agent", validity).max(now + SHORTEST_RENEWAL);
-                self.certificate = Some(Certificate { validity, renew: Some(renew), failures: 0 });
+                let due = match self.taint.is_on(&certified.signers) {
+                    true => now,
+                    false => renewal(self.seed, "agent", certified.validity),
+                };
+                let renew = Some(due.max(now + SHORTEST_RENEWAL));
+                self.certificate = Some(Certificate { certified, renew, failures: 0 });
                 // The server counts the new certificate from its first use on.
                 if renewed && matches!(self.line, Line::Up) {
                     work.connect = Some(From::Here);
@@ -241,8 +248,8 @@ impl Spine {
                 false => work.wipe.push(id),
             }
         }
-        if let Some(validity) = kept.certificate {
-            self.take(now, Input::Certified(validity), work);
+        if let Some(certified) = kept.certificate {
+            self.take(now, Input::Certified(certified), work);
         }
     }
 
@@ -250,9 +257,12 @@ impl Spine {
     fn follow(&mut self, now: Timestamp, followed: Followed, work: &mut Work) {
         work.save |= followed.changed;
         work.trust |= followed.bundles;
+        if followed.bundles {
+            self.replace_tainted(now);
+        }
         for id in followed.gone {
             self.endings.clear(&id);
-            self.rotation.forget(&id);
+            self.forget(&id);
             work.gone(id);
         }
         for Put { entry, before } in followed.put {
@@ -260,7 +270,7 @@ impl Spine {
             if entry.store_svid {
                 // For an SVID store, never for a process; it may have been another kind of entry before.
                 self.endings.clear(id);
-                self.rotation.forget(id);
+                self.forget(id);
                 work.gone(id.clone());
                 continue;
             }
@@ -277,6 +287,24 @@ impl Spine {
                 work.prefetch.push(id.clone());
             }
             work.publication.put.push(entry);
+        }
+    }
+
+    /// What is under an authority that is tainted now is replaced at once. It serves until then.
+    fn replace_tainted(&mut self, now: Timestamp) {
+        let is_own = |bundle: &&Arc<registry::objects::Bundle>| {
+            self.own.as_ref().is_some_and(|own| own.get(bundle.trust_domain().as_str()).is_some())
+        };
+        let Some(bundle) = self.replica.bundles().find(is_own) else { return };
+        for id in self.taint.spread(&bundle.tainted().x509) {
+            if self.replica.entry(&id).is_some() && self.rotation.holds(&id) {
+                self.rotation.want(now, &id);
+            }
+        }
+        if let Some(Certificate { certified, renew: Some(renew), .. }) = &mut self.certificate
+            && self.taint.is_on(&certified.signers)
+        {
+            *renew = now.min(*renew);
         }
     }
 
@@ -319,13 +347,23 @@ impl Spine {
         if held.made_for != MadeFor::from(&**entry) {
             self.rotation.want(now, id);
         }
+        if self.taint.hold(id, &held.signers) {
+            // It was signed before, and came after the taint.
+            self.rotation.fail(now, id);
+        }
         true
+    }
+
+    /// Nothing is held or wanted for this entry.
+    fn forget(&mut self, id: &EntryId) {
+        self.rotation.forget(id);
+        self.taint.forget(id);
     }
 
     /// Entries and SVIDs that have ended by now.
     fn end_what_ends(&mut self, now: Timestamp, work: &mut Work) {
         for id in self.endings.take_until(now) {
-            self.rotation.forget(&id);
+            self.forget(&id);
             work.gone(id);
         }
         for id in self.rotation.take_ended(now) {
@@ -378,7 +416,7 @@ impl Spine {
 
     fn renew(&mut self, now: Timestamp) -> Option<Effect> {
         let certificate = self.certificate.as_mut()?;
-        certificate.renew.take_if(|renew| *renew <= now && now < certificate.validity.until)?;
+        certificate.renew.take_if(|renew| *renew <= now && now < certificate.certified.validity.until)?;
         Some(Effect::Renew)
     }
 }

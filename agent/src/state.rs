@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     rotation::Validity,
+    taint::{Certified, Signers},
     upstream::{GivenError, KeptSpireBundle},
 };
 
@@ -191,6 +192,11 @@ impl OwnCertificate {
         }
         let validity = Validity { from: leaf.not_before(), until: leaf.not_after() };
         Ok(Self { chain, id, validity })
+    }
+
+    /// How things stand with it.
+    pub(crate) fn certified(&self) -> Certified {
+        Certified { validity: self.validity, signers: Signers::of(&self.chain) }
     }
 }
 

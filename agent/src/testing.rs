@@ -10,6 +10,7 @@ use workload_api::X509Svid;
 use crate::{
     publication::{Held, MadeFor},
     rotation::Validity,
+    taint::Signers,
 };
 
 /// An entry of `acme.example`, as the server would write it.
@@ -37,5 +38,10 @@ pub(crate) fn held(path: &str, from: i64, until: i64) -> Held {
         key: PrivateKey::generate().unwrap(),
     };
     let made_for = MadeFor::from(&*entry("any", path, &[]));
-    Held { svid: Arc::new(svid), validity: Validity { from: at(from), until: at(until) }, made_for }
+    Held {
+        svid: Arc::new(svid),
+        validity: Validity { from: at(from), until: at(until) },
+        signers: Signers::default(),
+        made_for,
+    }
 }

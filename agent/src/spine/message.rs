@@ -10,7 +10,7 @@ use spiffe::Bundles;
 
 use crate::{
     publication::{Held, Publication},
-    rotation::Validity,
+    taint::Certified,
     view_file::KeptView,
 };
 
@@ -40,7 +40,7 @@ pub(crate) enum Input {
     /// A caller needs the SVID of this entry.
     Asked(EntryId),
     /// The agent has its own certificate, or has renewed it.
-    Certified(Validity),
+    Certified(Certified),
     /// The agent's certificate could not be renewed.
     NotRenewed,
     /// Time has passed.
@@ -57,7 +57,7 @@ pub(crate) struct Kept {
     /// SVIDs with their keys.
     pub(crate) svids: Vec<(EntryId, Held)>,
     /// The agent's own certificate.
-    pub(crate) certificate: Option<Validity>,
+    pub(crate) certificate: Option<Certified>,
 }
 
 /// Something to be done.

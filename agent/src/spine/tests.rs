@@ -6,6 +6,8 @@ use registry::{Object, Stored, objects::Entry};
 
 use super::*;
 use crate::{
+    rotation::Validity,
+    taint::Signers,
     testing::{at, entry, held},
     view_file::KeptView,
 };
@@ -24,6 +26,26 @@ fn delta(from: u64, put: &[Arc<Entry>], gone: &[&str]) -> Input {
     let gone = gone.iter().map(|id| format!("entry/{id}").parse().unwrap()).collect();
     let log = LogId("a".into());
     Input::Delta(Delta { log, from: Revision(from), to: Revision(from + 1), put, gone })
+}
+
+fn certified(from: Timestamp) -> Input {
+    let validity = Validity { from, until: from + Duration::from_secs(1000) };
+    Input::Certified(Certified { validity, signers: Signers::named("aa") })
+}
+
+/// The view goes on with a bundle of which these X.509 authorities are tainted.
+fn tainting(from: u64, tainted: &[&str]) -> Input {
+    let trust_domain = "acme.example".parse().unwrap();
+    let bundle = registry::objects::Bundle::new(spiffe::Bundle::empty(trust_domain)).unwrap();
+    let x509 = tainted.iter().map(|id| id.parse().unwrap()).collect();
+    let tainted = registry::objects::Tainted { x509, ..Default::default() };
+    let put = vec![Stored { version: from, object: bundle.with_tainted(tainted).into() }];
+    let log = LogId("a".into());
+    Input::Delta(Delta { log, from: Revision(from), to: Revision(from + 1), put, gone: Vec::new() })
+}
+
+fn signed_by(name: &str, from: i64, until: i64) -> Held {
+    Held { signers: Signers::named(name), ..held("/a", from, until) }
 }
 
 /// What a step comes to, in words.
@@ -150,7 +172,7 @@ fn what_was_kept_is_served_before_the_server_is_found() {
 #[test]
 fn the_agents_own_certificate_is_renewed_at_half_of_its_life_and_then_used() {
     let mut spine = serving();
-    spine.step(at(0), Input::Certified(Validity { from: at(0), until: at(1000) }));
+    spine.step(at(0), certified(at(0)));
     let renewal = spine.wake().unwrap();
     assert!((450..=550).contains(&renewal.since(at(0)).as_secs()));
     assert_eq!(words(&spine.step(renewal, Input::Tick)), ["renew"]);
@@ -159,7 +181,7 @@ fn the_agents_own_certificate_is_renewed_at_half_of_its_life_and_then_used() {
     let again = spine.wake().unwrap();
     assert!(again > renewal && again <= renewal + RENEW_AGAIN);
     assert_eq!(words(&spine.step(again, Input::Tick)), ["renew"]);
-    let certified = Input::Certified(Validity { from: again, until: again + Duration::from_secs(1000) });
+    let certified = certified(again);
     assert_eq!(words(&spine.step(again, certified)), ["connect from 1"]);
 }
 
@@ -249,4 +271,33 @@ fn foreign_bundles_of_the_view_are_trusted_beside_the_pinned_one_and_never_in_it
     assert_eq!(trusted(spine.step(at(2), step(2, both, &[]))), Some(vec![acme.clone(), (partner, Some(2))]));
     assert_eq!(trusted(spine.step(at(3), step(3, vec![], &["bundle/partner.example"]))), Some(vec![acme]));
     assert_eq!(trusted(spine.step(at(4), step(4, vec![], &[]))), None, "nothing about trust changed");
+}
+
+#[test]
+fn what_a_tainted_authority_signed_is_replaced_at_once_and_serves_until_then() {
+    let mut spine = serving();
+    let bundles = spiffe::Bundle::empty("acme.example".parse().unwrap());
+    spine.step(at(1), Input::Bundles(Arc::new([bundles].into_iter().collect())));
+    spine.step(at(1), Input::Issued(vec![(id("e1"), signed_by("aa", 0, 3600))]));
+    spine.step(at(1), certified(at(1)));
+    let told = |effects: &[Effect]| {
+        let words = words(effects);
+        let wanted = |word: &&String| word.starts_with("issue") || *word == "renew" || word.contains("wipe");
+        words.iter().filter(wanted).cloned().collect::<Vec<_>>()
+    };
+    let at_revision = |spine: &Spine| spine.position().unwrap().1.0;
+    let other = tainting(at_revision(&spine), &["bb"]);
+    assert!(told(&spine.step(at(2), other)).is_empty(), "it has signed nothing here");
+    let tainted = tainting(at_revision(&spine), &["aa", "bb"]);
+    assert_eq!(told(&spine.step(at(3), tainted)), ["renew", "issue e1"]);
+    let again = tainting(at_revision(&spine), &["aa"]);
+    assert!(told(&spine.step(at(3), again)).is_empty(), "each once");
+    // One that was signed before comes after the taint: it is served, and replaced too.
+    let late = spine.step(at(3), Input::Issued(vec![(id("e1"), signed_by("aa", 3, 3603))]));
+    assert!(words(&late).iter().any(|word| word.starts_with("publish") && word.contains("svids e1")));
+    let due = spine.next_due().unwrap();
+    assert!(due < at(30), "not only at half of its life");
+    assert_eq!(told(&spine.step(due, Input::Tick)), ["issue e1"]);
+    spine.step(due, Input::Issued(vec![(id("e1"), signed_by("cc", 10, 3610))]));
+    assert!(spine.next_due().unwrap() > at(1000));
 }

@@ -9,21 +9,21 @@ use spiffe::{PrivateKey, SpiffeId, TrustDomain, returning::Challenge, tls, x509:
 use tonic::transport::Channel;
 
 use super::{Trouble, Upstream, signer};
-use crate::{clock, config::Secret, rotation::Validity, state::OwnCertificate};
+use crate::{clock, config::Secret, state::OwnCertificate, taint::Certified};
 
 impl Upstream {
     /// The agent's certificate, if it counts now; else a new one, for the key or for the token.
     pub(super) async fn certified(
         &self,
         trust_domain: &TrustDomain,
-    ) -> Result<(Arc<OwnCertificate>, Option<Validity>), Trouble> {
+    ) -> Result<(Arc<OwnCertificate>, Option<Certified>), Trouble> {
         if let Some(certificate) = self.usable(trust_domain) {
             return Ok((certificate, None));
         }
-        let validity = self.certify(trust_domain).await?;
+        let certified = self.certify(trust_domain).await?;
         let certificate =
             self.certificate().ok_or_else(|| Trouble::Unreachable("it is gone again".to_owned()))?;
-        Ok((certificate, Some(validity)))
+        Ok((certificate, Some(certified)))
     }
 
     /// The certificate, if it is valid under the bundle that is trusted now, and the server takes it.
@@ -33,7 +33,7 @@ impl Upstream {
         id.is_in(trust_domain).then_some(certificate)
     }
 
-    async fn certify(&self, trust_domain: &TrustDomain) -> Result<Validity, Trouble> {
+    async fn certify(&self, trust_domain: &TrustDomain) -> Result<Certified, Trouble> {
         let known_as = self.certificate().map(|certificate| certificate.id.clone());
         // A SPIRE server knows a node by its certificate alone.
         let by_key = known_as.filter(|id| id.is_in(trust_domain) && self.spire.is_none());
@@ -71,17 +71,17 @@ impl Upstream {
         Trouble::Hopeless(self.expelled.lock().clone().unwrap_or_else(no_token))
     }
 
-    async fn join(&self, trust_domain: &TrustDomain, token: &Secret) -> Result<Validity, Trouble> {
+    async fn join(&self, trust_domain: &TrustDomain, token: &Secret) -> Result<Certified, Trouble> {
         let key = self.key();
         let channel = self.connect_without_certificate(trust_domain).await?;
         let chain = attest::Client::new(channel).join(token.reveal().trim(), &request(&key)?).await?;
-        let validity = self.take(trust_domain, chain, &key)?;
-        tracing::info!(until = %validity.until, "joined the server");
-        Ok(validity)
+        let certified = self.take(trust_domain, chain, &key)?;
+        tracing::info!(until = %certified.validity.until, "joined the server");
+        Ok(certified)
     }
 
     /// The server knows the node by its key, whatever has become of its certificate.
-    async fn come_back(&self, trust_domain: &TrustDomain, id: &SpiffeId) -> Result<Validity, Trouble> {
+    async fn come_back(&self, trust_domain: &TrustDomain, id: &SpiffeId) -> Result<Certified, Trouble> {
         let key = self.key();
         let request = request(&key)?;
         let channel = self.connect_without_certificate(trust_domain).await?;
@@ -92,9 +92,9 @@ impl Upstream {
             CallError::Agent { reason: Reason::AgentExpired, .. } => Trouble::Hopeless(error.to_string()),
             _ => self.turned_away(error),
         })?;
-        let validity = self.take(trust_domain, chain.into_iter().map(Vec::from).collect(), &key)?;
-        tracing::info!(until = %validity.until, "came back to the server by this agent's key");
-        Ok(validity)
+        let certified = self.take(trust_domain, chain.into_iter().map(Vec::from).collect(), &key)?;
+        tracing::info!(until = %certified.validity.until, "came back to the server by this agent's key");
+        Ok(certified)
     }
 
     async fn connect_without_certificate(&self, trust_domain: &TrustDomain) -> Result<Channel, Trouble> {
@@ -104,7 +104,7 @@ impl Upstream {
     }
 
     /// Has the certificate renewed over the connection that it is used on.
-    pub(crate) async fn renew(&self) -> Result<Validity, Trouble> {
+    pub(crate) async fn renew(&self) -> Result<Certified, Trouble> {
         let channel: Option<Channel> = self.channel.lock().clone();
         let (channel, trust_domain) = channel
             .zip(self.trust.trust_domain())
@@ -120,7 +120,7 @@ impl Upstream {
         trust_domain: &TrustDomain,
         chain: attest::Chain,
         key: &PrivateKey,
-    ) -> Result<Validity, Trouble> {
+    ) -> Result<Certified, Trouble> {
         let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
         let id = svid::verify(&chain, &self.bundles(), clock::now()).map_err(unusable)?;
         if !id.is_in(trust_domain) || !id.path().starts_with("/spire/agent/") {

@@ -37,8 +37,8 @@ use self::{
 };
 use crate::{
     config::SpireServer,
-    rotation::Validity,
     state::{OwnCertificate, State, StateError},
+    taint::Certified,
 };
 
 /// The server and how this agent is known to it.
@@ -176,14 +176,14 @@ impl Upstream {
         self.key.lock().clone()
     }
 
-    fn adopt(&self, certificate: OwnCertificate) -> Result<Validity, Trouble> {
+    fn adopt(&self, certificate: OwnCertificate) -> Result<Certified, Trouble> {
         let saved = self.state.save_certificate(&certificate);
         saved.map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        let validity = certificate.validity;
+        let certified = certificate.certified();
         *self.certificate.lock() = Some(Arc::new(certificate));
         self.is_refused.store(false, Ordering::Release);
         *self.expelled.lock() = None;
-        Ok(validity)
+        Ok(certified)
     }
 
     /// The server does not take the certificate any more. It still says which node this is.

@@ -88,8 +88,8 @@ impl Upstream {
     ) -> Result<Channel, Trouble> {
         let failed = |error: &dyn std::fmt::Display| Trouble::Unreachable(error.to_string());
         let (certificate, new) = self.certified(trust_domain).await?;
-        if let Some(validity) = new {
-            teller.tell(News::Input(Input::Certified(validity))).await;
+        if let Some(certified) = new {
+            teller.tell(News::Input(Input::Certified(certified))).await;
         }
         let identity =
             tls::fixed_identity(certificate.chain.clone(), &self.key()).map_err(|error| failed(&error))?;

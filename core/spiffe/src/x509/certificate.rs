@@ -130,6 +130,11 @@ impl<'a> Certificate<'a> {
         Timestamp::from_unix_seconds(self.x509.validity().not_after.timestamp())
     }
 
+    /// The key identifier of whoever signed it, if it says so.
+    pub fn authority_key_id(&self) -> Option<&'a [u8]> {
+        self.authority_key_id
+    }
+
     /// Whether it is a certificate authority's.
     pub fn is_authority(&self) -> bool {
         self.basic_constraints.as_ref().is_some_and(|constraints| constraints.value.ca)
