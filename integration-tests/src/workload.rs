@@ -5,12 +5,18 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hyper_util::rt::TokioIo;
 use proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use proto::workload::{X509svidRequest, X509svidResponse};
+use proto::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, ValidateJwtsvidRequest, X509svidRequest,
+    X509svidResponse,
+};
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -30,6 +36,19 @@ pub struct Svid {
     pub not_after: i64,
     /// Its hint.
     pub hint: String,
+}
+
+/// One JWT-SVID as it was received.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// The SPIFFE ID that came with it.
+    pub id: String,
+    /// JWS in compact serialisation.
+    pub text: String,
+    /// The name of the key that signed it, as its header says.
+    pub kid: String,
+    /// When it ends, in Unix seconds.
+    pub exp: i64,
 }
 
 /// A stream of X.509-SVIDs: asked for, and open as soon as the agent says so.
@@ -91,6 +110,56 @@ impl Workload {
             client.fetch_x509svid(request).await.map(|answer| answer.into_inner())
         }))
     }
+}
+
+impl Workload {
+    /// Asks for a token of each identity.
+    pub async fn tokens(&self, audiences: &[&str]) -> Result<Vec<Token>, Status> {
+        let audience = audiences.iter().map(ToString::to_string).collect();
+        let request = secure(JwtsvidRequest { audience, spiffe_id: String::new() });
+        let answer = self.0.clone().fetch_jwtsvid(request).await?.into_inner();
+        Ok(answer.svids.into_iter().map(Token::read).collect())
+    }
+
+    /// Asks for the token of the only identity.
+    pub async fn token(&self, audience: &str) -> Result<Token, Status> {
+        let mut tokens = self.tokens(&[audience]).await?;
+        assert_eq!(tokens.len(), 1, "there is one identity: {tokens:?}");
+        Ok(tokens.remove(0))
+    }
+
+    /// Has a token judged; gives whom it names.
+    pub async fn validate(&self, audience: &str, token: &str) -> Result<String, Status> {
+        let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: token.to_owned() };
+        Ok(self.0.clone().validate_jwtsvid(secure(request)).await?.into_inner().spiffe_id)
+    }
+
+    /// Asks for bundles for tokens, now and after each change.
+    pub async fn jwt_bundles(&self) -> Result<Streaming<JwtBundlesResponse>, Status> {
+        Ok(self.0.clone().fetch_jwt_bundles(secure(JwtBundlesRequest {})).await?.into_inner())
+    }
+}
+
+impl Token {
+    fn read(svid: proto::workload::Jwtsvid) -> Self {
+        let part = |n: usize| -> Value {
+            let part = svid.svid.split('.').nth(n).expect("a token has three parts");
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
+        };
+        Self {
+            kid: part(0)["kid"].as_str().expect("it names its key").to_owned(),
+            exp: part(1)["exp"].as_i64().expect("it says when it ends"),
+            id: svid.spiffe_id,
+            text: svid.svid,
+        }
+    }
+}
+
+/// A request with the header of the Workload API.
+fn secure<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    request
 }
 
 impl Watch {

@@ -14,6 +14,7 @@ mod flood;
 mod full_disk;
 mod go_spiffe;
 mod headers;
+mod jwt;
 mod kill_nine;
 mod network;
 mod nodes;
