@@ -9,6 +9,7 @@ use prost::Message as _;
 const ROOT: &str = "proto";
 const WORKLOAD: &[&str] = &["spiffe/workload/workload.proto", "writ/explain/v1/explain.proto"];
 const SERVER: &[&str] = &[
+    "grpc/health/v1/health.proto",
     "spire/api/server/agent/v1/agent.proto",
     "spire/api/server/bundle/v1/bundle.proto",
     "spire/api/server/debug/v1/debug.proto",

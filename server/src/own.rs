@@ -3,12 +3,19 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use registry::{Registry, objects::well_known};
+use registry::{
+    Registry,
+    objects::{Kind, well_known},
+};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use spiffe::{KeyError, PrivateKey, SpiffeId, Timestamp, TrustDomain, tls};
+use x509_parser::{
+    certificate::X509Certificate,
+    prelude::{FromDer as _, GeneralName},
+};
 
 use crate::ca::{Ca, IssueError, KeyRefused, Subject, SubjectKey};
 
@@ -24,6 +31,30 @@ struct Held {
     /// The authority that signed it; when another one takes over, so does another SVID.
     authority: registry::objects::AuthorityId,
     renew_at: Timestamp,
+}
+
+/// What a certificate of the server's own says.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) id: Option<SpiffeId>,
+    pub(crate) not_after: Timestamp,
+    /// The distinguished name.
+    pub(crate) subject: String,
+}
+
+impl Shown {
+    fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let names = certificate.subject_alternative_name().ok().flatten();
+        let id = names.and_then(|names| {
+            names.value.general_names.iter().find_map(|name| match name {
+                GeneralName::URI(uri) => uri.parse().ok(),
+                _ => None,
+            })
+        });
+        let not_after = Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp());
+        Some(Self { id, not_after, subject: certificate.subject().to_string() })
+    }
 }
 
 /// The server cannot make its own SVID.
@@ -65,6 +96,17 @@ impl OwnSvid {
         let renew_at = issued.not_after.before(issued.not_after.since(now) / 2);
         self.held.store(Some(Arc::new(Held { shown, authority: issuer.id().clone(), renew_at })));
         Ok(())
+    }
+
+    /// What it shows, and the root above it.
+    pub(crate) fn shown(&self, registry: &Registry) -> Vec<Shown> {
+        let Some(held) = self.held.load_full() else { return Vec::new() };
+        let authority = registry.authority(&held.authority);
+        let root = authority.and_then(|authority| match &authority.kind {
+            Kind::X509 { chain } => chain.last().map(|root| root.0.to_vec()),
+            Kind::Jwt { .. } => None,
+        });
+        held.shown.cert.iter().map(|der| der.to_vec()).chain(root).filter_map(|der| Shown::of(&der)).collect()
     }
 
     /// When the next SVID is due.

@@ -4,6 +4,7 @@
 //! Who a certificate is for, the entry says; the agent says only for which entry and with which key.
 
 pub(crate) mod jwt;
+pub(crate) mod mint;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 
 mod issue;
 mod keys;
+mod request;
 mod root;
 pub(crate) mod rotation;
 mod subject_key;
@@ -21,6 +22,7 @@ use registry::{
     decide::authority::NewAuthority,
     objects::{Authority, AuthorityId, Kind, Slot, Use, authority::Der},
 };
+pub(crate) use request::Requested;
 use spiffe::{Timestamp, TrustDomain};
 pub(crate) use subject_key::{KeyRefused, SubjectKey};
 pub(crate) use token::{Token, TokenIssuer};

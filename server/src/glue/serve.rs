@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 use daemon::Shutdown;
 use proto::{
     SERVER_DESCRIPTOR_SET,
+    health::v1::health_server::HealthServer,
     spire::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
-        entry::v1::entry_server::EntryServer,
-        localauthority::v1::local_authority_server::LocalAuthorityServer, svid::v1::svid_server::SvidServer,
+        debug::v1::debug_server::DebugServer, entry::v1::entry_server::EntryServer,
+        localauthority::v1::local_authority_server::LocalAuthorityServer,
+        logger::v1::logger_server::LoggerServer, svid::v1::svid_server::SvidServer,
         trustdomain::v1::trust_domain_server::TrustDomainServer,
     },
     writ::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
@@ -20,7 +22,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{service::Routes, transport::Server as Tonic};
 
-use super::{admin, agent, bundle, entry, local_authority, node, svid, trust_domain};
+use super::{admin, agent, bundle, debug, entry, health, local_authority, logger, node, svid, trust_domain};
 use crate::{Server, door::Door, local};
 
 /// Metadata of a request.
@@ -60,10 +62,10 @@ pub(crate) async fn private(
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let connections = ReceiverStream::new(local::accept(listener));
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let mut routes = services(&server);
-    routes.add_service(health_service);
+    routes.add_service(HealthServer::new(health::Service(server.clone())));
+    routes.add_service(DebugServer::new(debug::Service(server.clone())));
+    routes.add_service(LoggerServer::new(logger::Service));
     routes.add_service(reflection().build_v1()?);
     routes.add_service(reflection().build_v1alpha()?);
     let end = async move { shutdown.requested().await };
@@ -108,7 +110,5 @@ fn tonic(server: &Arc<Server>) -> Tonic<tower::layer::util::Stack<Door, tower::l
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(SERVER_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(SERVER_DESCRIPTOR_SET)
 }

@@ -9,15 +9,15 @@ use proto::spire::{
         MintX509svidRequest, MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse,
         NewJwtsvidRequest, NewJwtsvidResponse, batch_new_x509svid_response, svid_server::Svid,
     },
-    types::{Status as ItemStatus, X509svid},
+    types::{Jwtsvid, Status as ItemStatus, X509svid},
 };
 use server_api::wire::{id, status};
 use tonic::{Code, Request, Response, Status};
 
-use super::{node_caller, not_served};
+use super::{caller, node_caller, not_served};
 use crate::{
     Server,
-    sign::{self, Made, Order, OrderedKey, Unsigned},
+    sign::{self, Made, Order, OrderedKey, Unsigned, mint},
 };
 
 /// The service.
@@ -50,23 +50,42 @@ impl Svid for Service {
 
     async fn new_jwtsvid(
         &self,
-        _: Request<NewJwtsvidRequest>,
+        request: Request<NewJwtsvidRequest>,
     ) -> Result<Response<NewJwtsvidResponse>, Status> {
-        Err(not_served("JWT-SVIDs are not served"))
+        let caller = node_caller(&request)?;
+        let NewJwtsvidRequest { entry_id, audience } = request.into_inner();
+        let order = sign::jwt::Order { entry: entry_id, audience };
+        let signed = sign::jwt::sign(&self.0, &caller, vec![order]).await?.pop();
+        let signed = signed.ok_or_else(|| Status::internal("the result is missing"))?;
+        let made = signed.map_err(|refused| {
+            let item = refused_item(refused);
+            Status::new(Code::from_i32(item.code), item.message)
+        })?;
+        Ok(Response::new(NewJwtsvidResponse { svid: Some(token(made)) }))
     }
 
     async fn mint_x509svid(
         &self,
-        _: Request<MintX509svidRequest>,
+        request: Request<MintX509svidRequest>,
     ) -> Result<Response<MintX509svidResponse>, Status> {
-        Err(not_served("minting is not served"))
+        let author = caller(&request)?.author();
+        let MintX509svidRequest { csr, ttl } = request.into_inner();
+        if csr.is_empty() {
+            return Err(Status::invalid_argument("missing CSR"));
+        }
+        let made = mint::x509(&self.0, author, &csr, ttl).await?;
+        Ok(Response::new(MintX509svidResponse { svid: Some(x509(made)) }))
     }
 
     async fn mint_jwtsvid(
         &self,
-        _: Request<MintJwtsvidRequest>,
+        request: Request<MintJwtsvidRequest>,
     ) -> Result<Response<MintJwtsvidResponse>, Status> {
-        Err(not_served("minting is not served"))
+        let author = caller(&request)?.author();
+        let MintJwtsvidRequest { id: asked, audience, ttl } = request.into_inner();
+        let spiffe_id = id::from_wire("id", asked)?;
+        let made = mint::jwt(&self.0, author, spiffe_id, &audience, ttl).await?;
+        Ok(Response::new(MintJwtsvidResponse { svid: Some(token(made)) }))
     }
 
     async fn mint_witsvid(
@@ -96,6 +115,17 @@ fn x509(made: Made) -> X509svid {
         cert_chain: made.chain,
         id: Some(id::to_wire(&made.spiffe_id)),
         expires_at: made.not_after.unix_seconds(),
+        hint: String::new(),
+    }
+}
+
+fn token(made: sign::jwt::Made) -> Jwtsvid {
+    let sign::jwt::Made { spiffe_id, token } = made;
+    Jwtsvid {
+        token: token.token,
+        id: Some(id::to_wire(&spiffe_id)),
+        expires_at: token.expires_at.unix_seconds(),
+        issued_at: token.issued_at.unix_seconds(),
         hint: String::new(),
     }
 }

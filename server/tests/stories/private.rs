@@ -1,10 +1,10 @@
 //! What the private socket offers beside the services themselves.
 
-use server_api::connect::{connect, connect_private};
-use tonic::Code;
-use tonic_health::pb::{
+use proto::health::v1::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use server_api::connect::{connect, connect_private};
+use tonic::Code;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,

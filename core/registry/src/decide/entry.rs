@@ -10,6 +10,7 @@ use crate::{
     registry::Registry,
 };
 use batch::Batch;
+pub use rules::{check_dns_name, check_workload_id};
 
 /// Creates entries. The door gives each its id; `created_at` is set here.
 #[derive(Clone, Debug)]

@@ -62,19 +62,16 @@ pub(super) fn warnings(entry: &Entry, settings: &Settings) -> Vec<String> {
 }
 
 fn check_ids(entry: &Entry, registry: &Registry) -> Result<(), Refusal> {
-    let trust_domain = registry.trust_domain();
-    for (field, id) in [("spiffe_id", &entry.spiffe_id), ("parent_id", &entry.parent_id)] {
-        if !id.is_in(trust_domain) {
-            return invalid(format!("{field} {id} is not in the trust domain {trust_domain}"));
-        }
-        if id.path().is_empty() {
-            return invalid(format!("{field} {id} has no path"));
-        }
+    check_member("parent_id", &entry.parent_id, registry)?;
+    match is_alias(entry, registry) {
+        true => Ok(()),
+        false => check_workload_id(&entry.spiffe_id, registry),
     }
-    if is_alias(entry, registry) {
-        return Ok(());
-    }
-    let id = &entry.spiffe_id;
+}
+
+/// Refuses an ID that no workload may have.
+pub fn check_workload_id(id: &SpiffeId, registry: &Registry) -> Result<(), Refusal> {
+    check_member("spiffe_id", id, registry)?;
     if is_under(id, "spire") || is_under(id, "writ") {
         return invalid(format!("spiffe_id {id} is reserved; choose a path outside /spire and /writ"));
     }
@@ -84,6 +81,17 @@ fn check_ids(entry: &Entry, registry: &Registry) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+fn check_member(field: &str, id: &SpiffeId, registry: &Registry) -> Result<(), Refusal> {
+    let trust_domain = registry.trust_domain();
+    if !id.is_in(trust_domain) {
+        return invalid(format!("{field} {id} is not in the trust domain {trust_domain}"));
+    }
+    match id.path().is_empty() {
+        true => invalid(format!("{field} {id} has no path")),
+        false => Ok(()),
+    }
 }
 
 /// An alias that Writ itself makes for node selectors: its ID is their digest, so it claims nothing.
@@ -130,7 +138,7 @@ fn check_sizes(entry: &Entry) -> Result<(), Refusal> {
 }
 
 /// RFC 1123 host names, with underscores as they are used, and a wildcard as the whole first label.
-fn check_dns_name(name: &str) -> Result<(), Refusal> {
+pub fn check_dns_name(name: &str) -> Result<(), Refusal> {
     let labels = name.strip_prefix("*.").unwrap_or(name);
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
