@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use attestors::{Fact, Wanted, WorkloadAttestors};
-use peer::Peer;
+use peer::{Peer, PinError};
 use registry::objects::Entry;
 use serde::Serialize;
 use spiffe::Selector;
@@ -52,7 +52,10 @@ pub(crate) async fn explain(
 ) -> Result<Vec<u8>, NoExplanation> {
     let peer = subject(asker, pid)?;
     let evidence = attestors.attest(&peer, &Wanted::everything()).await;
-    let evidence = evidence.map_err(|_| NoExplanation::NotYours(peer.pid()))?;
+    let evidence = evidence.map_err(|error| match asker {
+        Asker::Administrator(_) if peer.alive() => NoExplanation::Unreadable(peer.pid(), error.to_string()),
+        _ => NoExplanation::NotYours(peer.pid()),
+    })?;
     let (notes, entries) = match asker {
         // Why something cannot be said may speak of others, for example of who traces it.
         Asker::Workload(_) => (Vec::new(), None),
@@ -74,7 +77,10 @@ fn subject(asker: Asker<'_>, pid: Option<u32>) -> Result<Arc<Peer>, NoExplanatio
         Some(pid) if pid != own.pid() => pid,
         _ => return Ok(own.clone()),
     };
-    let other = Peer::open(pid).map_err(|_| NoExplanation::NotYours(pid))?;
+    let other = Peer::open(pid).map_err(|error| match (asker, error) {
+        (_, PinError::Gone) | (Asker::Workload(_), _) => NoExplanation::NotYours(pid),
+        (Asker::Administrator(_), error) => NoExplanation::Unreadable(pid, error.to_string()),
+    })?;
     let may = match asker {
         Asker::Administrator(_) => true,
         Asker::Workload(own) => is_of_the_same_user(own, &other),
@@ -128,6 +134,19 @@ mod tests {
         assert!(!seen["selectors"].as_array().unwrap().is_empty());
         assert!(seen.get("matches").is_none() && seen.get("almost").is_none(), "{seen}");
         assert_eq!(seen["notes"], serde_json::json!([]));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_may_not_be_read_is_there_for_an_administrator() {
+        // A kernel thread has no executable; without one in sight, the first process is somebody else's.
+        let unreadable = [2, 1].into_iter().find(|pid| {
+            matches!(Peer::open(*pid), Err(PinError::NoImage { .. } | PinError::NoRights { .. }))
+        });
+        let Some(pid) = unreadable else { return };
+        let told = explained(Asker::Administrator(&own()), Some(pid)).await.unwrap_err();
+        assert!(matches!(told, NoExplanation::Unreadable(..)), "{told}");
+        let hidden = explained(Asker::Workload(&own()), Some(pid)).await.unwrap_err();
+        assert!(matches!(hidden, NoExplanation::NotYours(_)), "{hidden}");
     }
 
     #[tokio::test]

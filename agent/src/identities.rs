@@ -196,6 +196,12 @@ impl Identities {
         inner.svids.iter().map(|(id, held)| (id.clone(), held.svid.clone())).collect()
     }
 
+    /// When the first of the SVIDs ends that are valid now.
+    pub(crate) fn first_end(&self, now: Timestamp) -> Option<Timestamp> {
+        let inner = self.inner.lock();
+        inner.svids.values().map(|held| held.validity.until).filter(|until| now < *until).min()
+    }
+
     /// How many entries there are, and for how many of them there is an SVID.
     pub(crate) fn count(&self) -> (usize, usize) {
         let inner = self.inner.lock();

@@ -176,14 +176,22 @@ impl Shell {
         if is_new {
             tracing::warn!(server = %self.upstream.address(), problem = says, "no connection to the server");
         }
-        self.health.unready("server", says);
         self.figures.connected.set(0);
         self.figures.lost.increment();
         if matches!(trouble, Trouble::Expelled(_)) {
             self.step(Input::Expelled).await;
         }
         self.step(Input::Lost).await;
+        self.health.unready("server", format!("{says}; {}", self.still_served()));
         Ok(())
+    }
+
+    /// What there is without a server.
+    fn still_served(&self) -> String {
+        match self.identities.first_end(clock::now()) {
+            Some(until) => format!("serving what is valid, all of it until {until}"),
+            None => "nothing is held that could be served".to_owned(),
+        }
     }
 
     async fn step(&mut self, input: Input) {

@@ -49,6 +49,16 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// The agent that lives here joined another trust domain.
+    #[error("{} belongs to an agent of trust domain {kept}, not {wanted}; choose another directory, or name {kept}", dir.display())]
+    OtherTrustDomain {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        kept: TrustDomain,
+        /// What the operator says.
+        wanted: TrustDomain,
+    },
     /// No key can be made.
     #[error(transparent)]
     Generation(#[from] spiffe::KeyError),
@@ -81,6 +91,11 @@ impl State {
         let key = PrivateKey::generate()?;
         write_private(&self.dir.join(KEY), pem("PRIVATE KEY", [key.pkcs8()]).as_bytes())?;
         Ok(key)
+    }
+
+    /// Why this directory is not for an agent of `wanted`.
+    pub(crate) fn belongs_to(&self, kept: &TrustDomain, wanted: &TrustDomain) -> StateError {
+        StateError::OtherTrustDomain { dir: self.dir.clone(), kept: kept.clone(), wanted: wanted.clone() }
     }
 
     /// The agent's certificate, if there is one for this key.

@@ -30,6 +30,13 @@ pub enum Warning {
         /// What was probably meant.
         meant: Option<String>,
     },
+    /// A process has one value of this name, and these are two.
+    Contradiction {
+        /// The one.
+        one: Selector,
+        /// The other.
+        other: Selector,
+    },
     /// The attestor never gives such a value.
     NeverMatches {
         /// The selector.
@@ -42,11 +49,27 @@ pub enum Warning {
 /// What there is to say about an entry that is meant for processes and has these selectors.
 pub fn warnings(selectors: &[Selector]) -> Vec<Warning> {
     let mut warnings: Vec<Warning> = selectors.iter().filter_map(about).collect();
+    warnings
+        .extend(selectors.iter().enumerate().filter_map(|(n, one)| contradiction(one, &selectors[n + 1..])));
     if !selectors.is_empty() && selectors.iter().all(is_weak) {
         warnings.push(Warning::OnlyWeak);
     }
     warnings
 }
+
+/// Why a selector cannot be meant by anybody: its number is none that a kernel gives.
+pub fn impossible(selector: &Selector) -> Option<String> {
+    let (name, number) = split(selector);
+    let is_id = selector.kind() == "unix" && matches!(name, "uid" | "gid" | "supplementary_gid");
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let is_given = number.parse::<u32>().is_ok_and(|id| id <= LARGEST_ID);
+    (is_id && is_number && !is_given)
+        .then(|| format!("{selector} is out of range: a {name} is a number from 0 to {LARGEST_ID}"))
+}
+
+/// (uid_t) -1 means "no change" to the kernel.
+const LARGEST_ID: u32 = u32::MAX - 1;
 
 /// Whether a process that wants to can have this fact without deserving it.
 pub fn is_weak(selector: &Selector) -> bool {
@@ -64,6 +87,9 @@ fn about(selector: &Selector) -> Option<Warning> {
     let Some((_, names)) = KNOWN.iter().find(|(kind, _)| *kind == selector.kind()) else {
         let kind = nearest(selector.kind(), KNOWN.iter().map(|(kind, _)| *kind));
         let meant = kind.map(|kind| format!("{kind}:{}", selector.value()));
+        // `uid:1000`, where the kind was forgotten.
+        let of = KNOWN.iter().find(|(_, names)| names.contains(&selector.kind()));
+        let meant = meant.or_else(|| of.map(|(kind, _)| format!("{kind}:{selector}")));
         return Some(Warning::UnknownKind { selector: selector.clone(), meant });
     };
     if !names.contains(&name) {
@@ -76,6 +102,15 @@ fn about(selector: &Selector) -> Option<Warning> {
         return Some(Warning::NeverMatches { selector: selector.clone(), because });
     }
     (name == "path" && is_interpreter(value)).then(|| Warning::Interpreter { selector: selector.clone() })
+}
+
+/// The first of `others` that no process has together with `one`.
+fn contradiction(one: &Selector, others: &[Selector]) -> Option<Warning> {
+    let (name, _) = split(one);
+    let is_single = one.kind() == "unix" && !name.starts_with("supplementary_");
+    let mut others = others.iter().filter(|_| is_single);
+    let other = others.find(|other| other.kind() == one.kind() && split(other).0 == name && *other != one)?;
+    Some(Warning::Contradiction { one: one.clone(), other: other.clone() })
 }
 
 /// `uid:1000` is `uid` and `1000`; a path may hold colons of its own.
@@ -110,8 +145,10 @@ fn is_interpreter(path: &str) -> bool {
 /// The one of `known` that differs in the fewest letters, if that is few.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let few = |known: &str| known.len() / 3;
+    // All of them are written in lower case.
+    let word = word.to_ascii_lowercase();
     known
-        .map(|known| (distance(word, known), known))
+        .map(|known| (distance(&word, known), known))
         .filter(|(n, known)| *n <= few(known))
         .min()
         .map(|(_, k)| k)
@@ -165,6 +202,13 @@ impl fmt::Display for Warning {
                 selector.kind(),
                 or_meant(meant)
             ),
+            Self::Contradiction { one, other } => {
+                write!(
+                    f,
+                    "no process has both {one} and {other}, and all selectors of an entry must hold; "
+                )?;
+                f.write_str("make an entry for each")
+            }
             Self::NeverMatches { selector, because } => {
                 write!(f, "no process has {selector}: {because}")
             }
@@ -237,6 +281,34 @@ mod tests {
         warns(&["unx:uid:4"], "did you mean unix:uid:4?");
         warns(&["Unix:uid:4"], "did you mean unix:uid:4?");
         warns(&["unix:hash:ab"], "did you mean unix:sha256:ab?");
+    }
+
+    #[test]
+    fn a_name_in_capitals_and_a_forgotten_kind_are_near_misses() {
+        warns(&["unix:UID:0"], "did you mean unix:uid:0?");
+        warns(&["UNIX:uid:0"], "did you mean unix:uid:0?");
+        warns(&["uid:4"], "did you mean unix:uid:4?");
+    }
+
+    #[test]
+    fn two_values_of_what_a_process_has_once_contradict_each_other() {
+        warns(&["unix:uid:5", "unix:gid:5", "unix:uid:6"], "no process has both unix:uid:5 and unix:uid:6");
+        warns(&["unix:user:a", "unix:user:b"], "make an entry for each");
+        assert_eq!(of(&["unix:supplementary_gid:5", "unix:supplementary_gid:6"]), [""; 0]);
+        assert_eq!(of(&["unix:uid:5", "unix:gid:6"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_number_beyond_all_ids_is_impossible() {
+        let says = |text: &str| impossible(&text.parse().expect("a selector"));
+        for text in
+            ["unix:uid:4294967295", "unix:gid:99999999999", "unix:uid:-1", "unix:supplementary_gid:-7"]
+        {
+            assert!(says(text).is_some_and(|why| why.contains("out of range")), "{text}");
+        }
+        for text in ["unix:uid:4294967294", "unix:uid:root", "unix:path:/99999999999", "k8s:uid:-1"] {
+            assert_eq!(says(text), None);
+        }
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub(crate) async fn explain<S: Source>(
             session.line.check().map_err(|_| Refusal::Changed)?;
             Ok(wire::explain_response(json))
         }
-        Err(NoExplanation::NotYours(pid)) => Err(Refusal::NotYours(pid).into()),
+        Err(NoExplanation::NotYours(pid) | NoExplanation::Unreadable(pid, _)) => {
+            Err(Refusal::NotYours(pid).into())
+        }
         Err(NoExplanation::Failed(reason)) => {
             tracing::warn!(pid = asker.pid(), reason, "a process could not be explained");
             Err(Refusal::NotIdentified.into())

@@ -100,6 +100,9 @@ pub enum NoExplanation {
     /// No such process, or it belongs to somebody else; which of the two is not said.
     #[error("there is no process {0} of yours")]
     NotYours(u32),
+    /// It is there, and may not be read; only an administrator is told so.
+    #[error("process {0} may not be read: {1}")]
+    Unreadable(u32, String),
     /// Something could not be read.
     #[error("{0}")]
     Failed(String),

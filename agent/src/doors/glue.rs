@@ -60,6 +60,7 @@ impl Explain for Asked {
         match self.door.explain(&self.line, pid).await {
             Ok(json) => Ok(tonic::Response::new(ExplainResponse { json: json.into() })),
             Err(NoExplanation::NotYours(pid)) => Err(Status::not_found(format!("there is no process {pid}"))),
+            Err(error @ NoExplanation::Unreadable(..)) => Err(Status::failed_precondition(error.to_string())),
             Err(NoExplanation::Failed(reason)) => Err(Status::internal(reason)),
         }
     }

@@ -109,6 +109,11 @@ impl Upstream {
     pub(crate) fn open(terms: Terms, state: Arc<State>) -> Result<Self, StateError> {
         let key = state.key()?;
         let certificate = state.certificate(&key)?.map(Arc::new);
+        if let (Some(wanted), Some(kept)) = (&terms.trust_domain, &certificate)
+            && !kept.id.is_in(wanted)
+        {
+            return Err(state.belongs_to(&kept.id.trust_domain(), wanted));
+        }
         let (trust, spire) = match terms.spire {
             Some(server) => {
                 let (given, bundle) = Given::open(&server, &state)?;

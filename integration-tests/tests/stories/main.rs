@@ -1,7 +1,9 @@
 //! What Writ promises, told on real binaries, sockets and processes: one story a file.
 
 mod bad_bytes;
+mod by_flags;
 mod certificates;
+mod command_line;
 mod corruption;
 mod declared;
 mod deletion;

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use attestors::selectors;
 use registry::objects::{Entry, EntryId, EntryPatch, NodeName, well_known};
 use serde_json::{Map, Value, json};
-use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
+use spiffe::{IdError, Selector, SpiffeId, Timestamp, TrustDomain};
 
 use super::apply::fresh_id;
 
@@ -83,13 +84,16 @@ impl Form {
             alias = named.alias;
         }
         for field in ["spiffe_id", "parent_id"] {
-            if let Some(Value::String(text)) = written.get_mut(field)
-                && text.starts_with('/')
-            {
-                *text = format!("{}{text}", trust_domain.id());
+            if let Some(Value::String(text)) = written.get_mut(field) {
+                *text = whole_id(text, trust_domain).map_err(|why| FormError(format!("{field} {why}")))?;
             }
         }
-        let names = written.keys().cloned().collect();
+        for field in ["x509_svid_ttl", "jwt_svid_ttl"] {
+            if let Some(ttl) = written.get_mut(field) {
+                *ttl = seconds(ttl).map_err(|why| FormError(format!("{field} {why}")))?;
+            }
+        }
+        let names: BTreeSet<String> = written.keys().cloned().collect();
         for (name, value) in written {
             match value {
                 Value::Null => fields.remove(&name),
@@ -102,7 +106,13 @@ impl Form {
             fields.insert("id".to_owned(), json!(id));
         }
         fields.entry("created_at").or_insert_with(|| json!(Timestamp::default())); // the log says when
-        let entry = serde_json::from_value(Value::Object(fields)).map_err(|e| FormError(e.to_string()))?;
+        let entry: Entry =
+            serde_json::from_value(Value::Object(fields)).map_err(|e| FormError(e.to_string()))?;
+        if names.contains("selectors")
+            && let Some(why) = entry.selectors.iter().find_map(selectors::impossible)
+        {
+            return Err(FormError(why));
+        }
         Ok(Self { entry, names_id, alias, written: names })
     }
 
@@ -132,6 +142,28 @@ impl Form {
     }
 }
 
+/// A SPIFFE ID as people write it: whole, or as its path in the server's own trust domain.
+fn whole_id(text: &str, trust_domain: &TrustDomain) -> Result<String, String> {
+    let id = if text.starts_with('/') { trust_domain.join(text) } else { text.parse() };
+    id.map(|id| id.to_string()).map_err(|error| match error {
+        IdError::Scheme | IdError::Empty => format!(
+            "{text:?} is not a SPIFFE ID; write a path such as /web, or the whole {}/web",
+            trust_domain.id()
+        ),
+        error => format!("{text:?} is not a SPIFFE ID: {error}"),
+    })
+}
+
+/// A lifetime as people write it: seconds, or `15m`.
+fn seconds(ttl: &Value) -> Result<Value, String> {
+    let Value::String(text) = ttl else { return Ok(ttl.clone()) };
+    match humantime::parse_duration(text) {
+        Ok(ttl) if ttl.subsec_nanos() == 0 => Ok(json!(ttl.as_secs())),
+        Ok(_) => Err(format!("{text:?} is not a whole number of seconds")),
+        Err(_) => Err(format!("{text:?} is not a duration; write for example 15m, 1h or 900s")),
+    }
+}
+
 fn parsed(body: &[u8]) -> Result<Map<String, Value>, FormError> {
     if body.len() > MAX_BODY {
         return Err(FormError(format!("an entry of {} bytes is longer than {MAX_BODY}", body.len())));
@@ -150,8 +182,11 @@ impl Parent {
         let plain = |id| Ok(Self { id, alias: None });
         match parent {
             Value::String(name) if name == "any-node" => plain(well_known::any_node(trust_domain)),
-            Value::String(path) if path.starts_with('/') => plain(trust_domain.join(path).map_err(wrong)?),
-            Value::String(id) if id.starts_with("spiffe://") => plain(id.parse().map_err(wrong)?),
+            Value::String(id) if id.starts_with('/') || id.starts_with("spiffe://") => plain(
+                whole_id(id, trust_domain)
+                    .and_then(|id| id.parse().map_err(|e: IdError| e.to_string()))
+                    .map_err(wrong)?,
+            ),
             Value::String(name) if !name.contains(':') => {
                 let name: NodeName = name.parse().map_err(wrong)?;
                 plain(well_known::joined_node(trust_domain, &name))
@@ -215,6 +250,15 @@ mod tests {
     }
 
     #[test]
+    fn a_lifetime_is_a_number_of_seconds_or_a_duration() {
+        for (said, seconds) in [(json!(900), 900), (json!("15m"), 900), (json!("1h 30m"), 5400)] {
+            let body =
+                json!({ "spiffe_id": "/a", "parent": "n", "selectors": ["a:b"], "jwt_svid_ttl": said });
+            assert_eq!(read(&body).unwrap().entry.jwt_svid_ttl, seconds);
+        }
+    }
+
+    #[test]
     fn selectors_of_nodes_make_one_alias_in_any_order() {
         let one = with_parent(json!(["aws:zone:a", "aws:tag:web"])).unwrap();
         let other = with_parent(json!(["aws:tag:web", "aws:zone:a"])).unwrap();
@@ -234,6 +278,16 @@ mod tests {
             (json!({ "spiffe_id": "/a", "parent": "no name", "selectors": ["a:b"] }), "node name"),
             (json!({ "spiffe_id": "/a", "parent": [], "selectors": ["a:b"] }), "no selector"),
             (json!({ "spiffe_id": "/a", "parent": "n", "selectors": ["a:b"], "tll": 5 }), "tll"),
+            (
+                json!({ "spiffe_id": "web", "parent": "n", "selectors": ["a:b"] }),
+                "spiffe_id \"web\" is not a SPIFFE ID",
+            ),
+            (json!({ "spiffe_id": "/a//b", "parent": "n", "selectors": ["a:b"] }), "spiffe_id \"/a//b\""),
+            (json!({ "spiffe_id": "/a", "parent": "n", "selectors": ["unix:uid:-1"] }), "out of range"),
+            (
+                json!({ "spiffe_id": "/a", "parent": "n", "selectors": ["a:b"], "x509_svid_ttl": "soon" }),
+                "x509_svid_ttl \"soon\" is not a duration",
+            ),
         ] {
             let error = read(&body).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

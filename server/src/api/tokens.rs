@@ -9,7 +9,7 @@ use registry::{
         entry::{UpsertEntries, Wanted},
         token::CreateToken,
     },
-    objects::{Entry, JoinToken, NodeName, Sha256, well_known},
+    objects::{Entry, JoinToken, NodeName, Sha256, TokenState, well_known},
 };
 use spiffe::{Selector, SpiffeId, Timestamp};
 use zeroize::Zeroizing;
@@ -143,6 +143,13 @@ pub(crate) fn taken(registry: &registry::Registry, node: &NodeName) -> Option<St
         "node {node} has joined already; the machine that joins with this token takes its place, and the agent \
          that is there now loses its identities"
     ))
+}
+
+/// A warning where an earlier token of the name could still have been used.
+pub(crate) fn voided(registry: &registry::Registry, node: &NodeName, now: Timestamp) -> Option<String> {
+    let earlier = registry.token(node)?;
+    (!matches!(earlier.state, TokenState::Spent { .. }) && now < earlier.expires_at)
+        .then(|| format!("{node} had a token that was not used up; it is void now, and only this one counts"))
 }
 
 /// 128 random bits.

@@ -81,12 +81,14 @@ impl Admin for Service {
             "" => None,
             name => Some(node_name(name)?),
         };
+        let before = self.0.ledger.current();
         let made = tokens::create(&self.0.ledger, node, ttl, author).await.map_err(|error| match error {
             TokenError::Refused(refusal) => status::call(&refusal),
             TokenError::Unavailable(error) => unavailable(error),
         })?;
         let (server_address, mut warnings) = tokens::address(&self.0.config, self.0.listening);
-        warnings.extend(tokens::taken(&self.0.ledger.current(), &made.node));
+        warnings.extend(tokens::taken(&before, &made.node));
+        warnings.extend(tokens::voided(&before, &made.node, crate::now()));
         Ok(Response::new(CreateTokenResponse {
             token: made.token,
             node: made.node.to_string(),
@@ -178,7 +180,7 @@ fn listed(registry: &Registry, kind: &str, keys: &[String]) -> Result<Vec<Stored
     if !keys.is_empty() {
         let key = |name: &String| format!("{kind}/{name}").parse::<Key>();
         let keys = keys.iter().map(key).collect::<Result<Vec<_>, _>>();
-        let keys = keys.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let keys = keys.map_err(|error| Status::invalid_argument(format!("{kind}: {error}")))?;
         return Ok(keys.iter().filter_map(|key| registry.object(key)).collect());
     }
     Ok(match kind {

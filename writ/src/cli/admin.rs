@@ -5,7 +5,9 @@ use serde_json::Value;
 use server_api::admin::{Applied, Client, Mode};
 use spiffe::TrustDomain;
 
-use super::{Shared, output, sockets};
+use tonic::Code;
+
+use super::{Shared, Usage, output, sockets};
 
 /// Connects to the server's private socket.
 pub(crate) async fn connect(shared: &Shared) -> Result<Client> {
@@ -31,8 +33,10 @@ pub(crate) async fn trust_domain(server: &mut Client) -> Result<TrustDomain> {
 pub(crate) async fn apply_one(server: &mut Client, mode: Mode, kind: &str, body: Vec<u8>) -> Result<Applied> {
     let mut applied = server.apply(mode, kind, vec![body.into()]).await?;
     let Some(applied) = applied.pop() else { bail!("the server did not say what became of it") };
-    if let Some((_, message)) = applied.refused() {
-        bail!("{message}");
+    match applied.refused() {
+        Some((Code::InvalidArgument, message)) => return Err(Usage(message.to_owned()).into()),
+        Some((_, message)) => bail!("{message}"),
+        None => {}
     }
     warn(&applied.warnings);
     Ok(applied)

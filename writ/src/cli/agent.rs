@@ -122,6 +122,8 @@ impl Flags {
             )
             .into());
         }
+        // The directory of the server's state too, should there be one some day: nobody else looks in.
+        daemon::private_dir(&layout.state)?;
         let mut config = agent::Config::new(server, layout.agent_state(), layout.private, layout.public);
         config.token = self.token.map(Into::into);
         config.token_file = self.token_file;

@@ -22,12 +22,15 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ apply -f entries.yaml -f more/      files, or directories of .yaml, .yml and .json
   writ diff -f entries.yaml                exit 1 where the server differs
+  writ entry list --output json | writ apply -f -
 
 A file holds one document for each object, with the fields of `writ entry show --output json`:
   kind: Entry
   spiffe_id: /web
   parent_id: local
-  selectors: [unix:uid:1000]";
+  selectors: [unix:uid:1000]
+  x509_svid_ttl: 15m
+or it is what `writ entry list --output json` prints.";
 
 /// Larger files are no declarations.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
@@ -54,6 +57,8 @@ struct Outcome {
     spiffe_id: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<Change>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -115,7 +120,10 @@ async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outco
     for file in &files.files {
         read(file, &mut declared)?;
     }
-    ensure!(!declared.is_empty(), "there is no object in the files; name files with a document for each");
+    ensure!(
+        !declared.is_empty(),
+        "there is nothing to apply in the files; an entry starts with `kind: Entry`"
+    );
     differ(&declared)?;
     let mut outcomes = Vec::with_capacity(declared.len());
     for batch in declared.chunks(BATCH) {
@@ -185,7 +193,8 @@ fn outcome(mode: Mode, object: &Declared, applied: &Applied, current: &[Value]) 
     };
     let spiffe_id = after["spiffe_id"].as_str().or(object.body["spiffe_id"].as_str());
     let spiffe_id = spiffe_id.unwrap_or_default().to_owned();
-    Outcome { place: object.place.clone(), effect, spiffe_id, changes, error }
+    let warnings = applied.warnings.clone();
+    Outcome { place: object.place.clone(), effect, spiffe_id, changes, warnings, error }
 }
 
 fn body(applied: &Applied) -> Value {
@@ -240,13 +249,46 @@ fn parse(text: &str, file: &str, declared: &mut Vec<Declared>) -> Result<()> {
         if value.is_null() {
             continue; // nothing between two separators
         }
-        let body = entry(value).with_context(|| place.clone())?;
-        declared.push(Declared { place, body });
+        match listed(value) {
+            Ok(entries) => declared.extend(entries.into_iter().enumerate().map(|(n, entry)| {
+                let place = format!("{place}, entry {}", n + 1);
+                Declared { place, body: short(entry) }
+            })),
+            Err(value) => {
+                let body = entry(value).with_context(|| place.clone())?;
+                declared.push(Declared { place, body });
+            }
+        }
     }
     Ok(())
 }
 
-/// The entry in a document. Its parent may have a short name, which the server knows as `parent`.
+/// The entries of a document that is what `writ entry list --output json` prints; else the document.
+fn listed(document: Value) -> Result<Vec<Value>, Value> {
+    match document {
+        Value::Object(mut fields)
+            if fields.len() == 1 && fields.get("entries").is_some_and(Value::is_array) =>
+        {
+            match fields.remove("entries") {
+                Some(Value::Array(entries)) => Ok(entries),
+                _ => Ok(Vec::new()),
+            }
+        }
+        other => Err(other),
+    }
+}
+
+/// Its parent may have a short name, which the server knows as `parent`.
+fn short(mut entry: Value) -> Value {
+    if let Some(fields) = entry.as_object_mut()
+        && let Some(parent) = fields.remove("parent_id")
+    {
+        fields.insert("parent".to_owned(), parent);
+    }
+    entry
+}
+
+/// The entry in a document.
 fn entry(mut document: Value) -> Result<Value> {
     let Some(fields) = document.as_object_mut() else { bail!("an object starts with `kind: Entry`") };
     match fields.remove("kind") {
@@ -254,10 +296,7 @@ fn entry(mut document: Value) -> Result<Value> {
         Some(other) => bail!("kind {other} is unknown; this version knows Entry"),
         None => bail!("it has no kind; an entry starts with `kind: Entry`"),
     }
-    if let Some(parent) = fields.remove("parent_id") {
-        fields.insert("parent".to_owned(), parent);
-    }
-    Ok(document)
+    Ok(short(document))
 }
 
 #[cfg(test)]
@@ -279,6 +318,17 @@ mod tests {
         let expected = [
             json!({ "spiffe_id": "/a", "parent": "local", "selectors": ["unix:uid:1"] }),
             json!({ "spiffe_id": "spiffe://td/b", "parent": ["x:a", "x:b"], "selectors": [] }),
+        ];
+        assert_eq!(declared(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_list_of_entries_prints_is_read_again() {
+        let text =
+            r#"{"entries":[{"id":"a","spiffe_id":"spiffe://td/a","parent_id":"spiffe://td/n"},{"id":"b"}]}"#;
+        let expected = [
+            json!({ "id": "a", "spiffe_id": "spiffe://td/a", "parent": "spiffe://td/n" }),
+            json!({ "id": "b" }),
         ];
         assert_eq!(declared(text).unwrap(), expected);
     }

@@ -9,13 +9,14 @@ use serde_json::json;
 use spiffe::{Timestamp, TrustDomain};
 
 use super::{
-    Shared, admin,
+    Shared, Usage, admin,
     output::{self, Format, plain},
 };
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ node list
+  writ node show web-1                  one node, or several, by name or SPIFFE ID
   writ node evict web-1                 web-1 must join again with a new token
   writ node ban web-1                   web-1 is refused, whatever it brings
   writ node purge --ended 24h --dry-run nodes that did not come back";
@@ -96,7 +97,8 @@ fn id(node: &str, trust_domain: &TrustDomain) -> Result<String> {
     if node.starts_with("spiffe://") {
         return Ok(node.to_owned());
     }
-    Ok(well_known::joined_node(trust_domain, &node.parse()?).to_string())
+    let name = node.parse().map_err(|error: registry::objects::TextError| Usage(error.to_string()))?;
+    Ok(well_known::joined_node(trust_domain, &name).to_string())
 }
 
 fn show(listed: Vec<server_api::admin::Listed>, format: Format) -> Result<()> {

@@ -10,8 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use daemon::{Layout, disk::socket_path};
+
+use super::Usage;
 
 /// Options that every command has for finding its server or agent.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +58,7 @@ impl Sockets {
         }
         match env::var_os("SPIFFE_ENDPOINT_SOCKET") {
             Some(address) if self.data.is_none() => {
-                from_address(&address).with_context(|| format!("SPIFFE_ENDPOINT_SOCKET is {address:?}"))
+                from_address(&address).map_err(|why| wrong("SPIFFE_ENDPOINT_SOCKET is", &address, &why))
             }
             _ => Ok(self.layout()?.workload_socket()?),
         }
@@ -88,19 +90,23 @@ pub(crate) fn way_out(socket: &Path, role: &str) -> String {
 /// A path that a person gave, in either form.
 fn named(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().as_bytes().starts_with(b"unix:") {
-        return from_address(path.as_os_str()).with_context(|| format!("--socket is {:?}", path.as_os_str()));
+        return from_address(path.as_os_str()).map_err(|why| wrong("--socket is", path.as_os_str(), &why));
     }
     Ok(socket_path(path.to_owned())?)
+}
+
+fn wrong(what: &str, address: &OsStr, why: &anyhow::Error) -> anyhow::Error {
+    Usage(format!("{what} {address:?}: {why}")).into()
 }
 
 /// SPIFFE Workload Endpoint, section 4: `unix:///absolute/path`, without an authority.
 fn from_address(address: &OsStr) -> Result<PathBuf> {
     let Some(rest) = address.as_bytes().strip_prefix(b"unix:") else {
-        bail!("only Unix sockets are spoken to; write unix:///path/to/workload.sock");
+        anyhow::bail!("only Unix sockets are spoken to; write unix:///path/to/workload.sock");
     };
     let path = rest.strip_prefix(b"//").unwrap_or(rest);
     if !path.starts_with(b"/") || path.contains(&b'?') || path.contains(&b'#') {
-        bail!(
+        anyhow::bail!(
             "the address of a Unix socket is unix:// and an absolute path, for example unix:///run/writ/public/workload.sock"
         );
     }

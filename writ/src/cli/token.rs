@@ -2,20 +2,21 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use registry::objects::{Sha256, Token, TokenState};
 use serde::Serialize;
 use spiffe::Timestamp;
 
 use super::{
-    Shared, admin,
+    Shared, Usage, admin,
     output::{self, Format, plain},
 };
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ token create --node web-1           prints the line that makes the other machine join as web-1
+  writ token create --ttl 1h               for a node with a random name
   writ token show                          which tokens wait, are bound to a key, or are spent
   writ token reset web-1                   frees a bound token for another key";
 
@@ -62,9 +63,14 @@ pub(crate) async fn run(verb: TokenVerb, shared: &Shared) -> Result<ExitCode> {
     let mut server = admin::connect(shared).await?;
     match verb {
         TokenVerb::Create { node, ttl } => {
-            let seconds = i64::try_from(ttl.as_secs()).context("--ttl is too long")?;
-            anyhow::ensure!(seconds > 0, "--ttl is less than a second, and nobody could join with the token");
-            let made = server.create_token(node.as_deref().unwrap_or(""), seconds.max(1)).await?;
+            let seconds = match i64::try_from(ttl.as_secs()) {
+                Ok(0) => {
+                    return Err(Usage("--ttl is less than a second; write for example 10m".to_owned()).into());
+                }
+                Ok(seconds) => seconds,
+                Err(_) => return Err(Usage("--ttl is too long; write for example 10m".to_owned()).into()),
+            };
+            let made = server.create_token(node.as_deref().unwrap_or(""), seconds).await?;
             let command = format!(
                 "writ agent run --server {} --token {} --pin {}",
                 made.server_address, made.token, made.pin
@@ -89,10 +95,15 @@ pub(crate) async fn run(verb: TokenVerb, shared: &Shared) -> Result<ExitCode> {
             output::show(shared.output, &created, |created| created.command.clone())?;
         }
         TokenVerb::Show { nodes } => {
-            let listed = server.list("token", nodes).await?;
+            let listed = server.list("token", nodes.clone()).await?;
             let tokens = listed.iter().map(|listed| serde_json::from_slice::<Token>(&listed.body));
             let tokens: Vec<Token> =
                 tokens.collect::<Result<_, _>>().context("the server's token is of a newer kind")?;
+            if let Some(missing) =
+                nodes.iter().find(|node| !tokens.iter().any(|token| token.node.as_str() == *node))
+            {
+                bail!("there is no token for node {missing:?}; `writ token show` shows those that are there");
+            }
             match shared.output {
                 Format::Json => {
                     let shown: Vec<_> = tokens.iter().map(Shown::from).collect();
@@ -138,5 +149,8 @@ fn text(tokens: &[Token]) -> String {
         let key = token.key_sha256.map(|key| format!("sha256:{key}")).unwrap_or_default();
         vec![token.node.to_owned(), token.state.to_owned(), token.expires_at.to_string(), key]
     });
+    if tokens.is_empty() {
+        return "there are no tokens".to_owned();
+    }
     output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }

@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use daemon::{Layout, Shutdown, disk::remove, write_private};
-use server_api::admin::Client;
+use server_api::{CallError, admin::Client};
 use spiffe::TrustDomain;
+use tonic::Code;
 
 use super::{
     child::{Child, Order, Role},
@@ -91,12 +92,14 @@ impl Plan {
         }
         let mut admin =
             Client::connect(&server.server_admin).await.context("the server just said that it serves")?;
-        let made = admin.create_token(NODE, TOKEN_SECONDS).await.with_context(|| {
-            format!(
-                "cannot make a token for this machine (to lift a ban, run the server alone with: \
-                 writ server run --config {}; and beside it: writ node evict {NODE})",
-                self.layout.state.join("server.toml").display()
-            )
+        let made = admin.create_token(NODE, TOKEN_SECONDS).await.map_err(|error| match error {
+            CallError::Refused { code: Code::PermissionDenied, .. } => anyhow!(
+                "this machine's node {NODE} is banned; to lift the ban, run the server alone with `writ server run \
+                 --config {}`, beside it `writ node evict {NODE} --socket {}`, then `writ up` again",
+                self.layout.state.join("server.toml").display(),
+                server.server_admin.display(),
+            ),
+            error => anyhow!("cannot make a token for this machine: {error}"),
         })?;
         let path = self.layout.state.join("join-token");
         write_private(&path, made.token.as_bytes())?;

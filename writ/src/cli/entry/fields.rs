@@ -41,6 +41,29 @@ pub(crate) struct Fields {
     others: Others,
 }
 
+/// The flags of an update, and what goes back to its default.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Changes {
+    #[command(flatten)]
+    fields: Fields,
+    /// A field to empty, or to put back to its default; repeat it.
+    #[arg(long, value_enum, value_name = "FIELD")]
+    clear: Vec<Clearable>,
+}
+
+/// The fields that may be empty, by their flags' names.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Clearable {
+    Ttl,
+    JwtTtl,
+    Dns,
+    Hint,
+    FederatesWith,
+    ExpiresAt,
+    Admin,
+    Downstream,
+}
+
 #[derive(Debug, clap::Args)]
 struct Others {
     /// How long an X509-SVID lives, for example 1h; 0s is the server's default.
@@ -80,11 +103,19 @@ impl Fields {
     pub(super) fn checked(self) -> Result<Self, Usage> {
         let too_long = |ttl: &Option<Duration>| ttl.is_some_and(|ttl| u32::try_from(ttl.as_secs()).is_err());
         let split = |ttl: &Option<Duration>| ttl.is_some_and(|ttl| ttl.subsec_nanos() > 0);
+        if self.others.dns_names.iter().any(String::is_empty) {
+            return Err(Usage(
+                "--dns is empty; to leave an entry without names: writ entry update ID --clear dns"
+                    .to_owned(),
+            ));
+        }
         if split(&self.others.ttl) || split(&self.others.jwt_ttl) {
-            return Err(Usage("a ttl is a whole number of seconds".to_owned()));
+            return Err(Usage(
+                "--ttl and --jwt-ttl are whole numbers of seconds, for example 15m".to_owned(),
+            ));
         }
         if too_long(&self.others.ttl) || too_long(&self.others.jwt_ttl) {
-            return Err(Usage("a ttl is at most 136 years".to_owned()));
+            return Err(Usage("--ttl and --jwt-ttl are at most 136 years".to_owned()));
         }
         Ok(self)
     }
@@ -115,6 +146,41 @@ impl Fields {
     }
 }
 
+impl Changes {
+    /// What was named, as the JSON of an entry in which a cleared field is null.
+    pub(super) fn into_json(self) -> Result<Value, Usage> {
+        let mut changes = self.fields.checked()?.to_json();
+        for clear in self.clear {
+            let field = clear.field();
+            if !changes[field].is_null() {
+                return Err(Usage(format!("{field} is set and cleared; name one of the two")));
+            }
+            changes[field] = Value::Null;
+        }
+        if changes.as_object().is_none_or(serde_json::Map::is_empty) {
+            return Err(Usage(
+                "nothing is to change; name a field, for example --ttl 5m or --clear dns".to_owned(),
+            ));
+        }
+        Ok(changes)
+    }
+}
+
+impl Clearable {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Ttl => "x509_svid_ttl",
+            Self::JwtTtl => "jwt_svid_ttl",
+            Self::Dns => "dns_names",
+            Self::Hint => "hint",
+            Self::FederatesWith => "federates_with",
+            Self::ExpiresAt => "expires_at",
+            Self::Admin => "admin",
+            Self::Downstream => "downstream",
+        }
+    }
+}
+
 /// A list, unless it was not named at all.
 fn named<T: Serialize>(values: &[T]) -> Option<Value> {
     (!values.is_empty()).then(|| json!(values))
@@ -130,23 +196,34 @@ mod tests {
 
     use super::*;
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Update {
         #[command(flatten)]
-        fields: Fields,
+        fields: Changes,
+    }
+
+    fn update(flags: &[&str]) -> Result<Value, Usage> {
+        Update::try_parse_from([&["x"], flags].concat()).unwrap().fields.into_json()
     }
 
     #[test]
     fn an_update_touches_only_what_is_named() {
-        let update = Update::try_parse_from(["x", "--ttl", "15m", "--parent", "web-1"]).unwrap();
         let expected = json!({ "parent": "web-1", "x509_svid_ttl": 900 });
-        assert_eq!(update.fields.to_json(), expected);
+        assert_eq!(update(&["--ttl", "15m", "--parent", "web-1"]).unwrap(), expected);
+        assert!(update(&[]).is_err(), "an update of nothing is a mistake");
     }
 
     #[test]
     fn several_parents_are_the_selectors_of_nodes() {
-        let update =
-            Update::try_parse_from(["x", "--parent", "aws:tag:a", "--parent", "aws:zone:b"]).unwrap();
-        assert_eq!(update.fields.to_json(), json!({ "parent": ["aws:tag:a", "aws:zone:b"] }));
+        let both = update(&["--parent", "aws:tag:a", "--parent", "aws:zone:b"]).unwrap();
+        assert_eq!(both, json!({ "parent": ["aws:tag:a", "aws:zone:b"] }));
+    }
+
+    #[test]
+    fn a_field_is_cleared_by_its_name_and_not_both_set_and_cleared() {
+        let cleared = update(&["--clear", "dns", "--clear", "expires-at", "--hint", "h"]).unwrap();
+        assert_eq!(cleared, json!({ "dns_names": null, "expires_at": null, "hint": "h" }));
+        assert!(update(&["--clear", "hint", "--hint", "h"]).is_err());
+        assert!(update(&["--dns", ""]).unwrap_err().to_string().contains("--clear dns"));
     }
 }

@@ -7,6 +7,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use registry::objects::Entry;
+use serde::Serialize;
 use serde_json::{Value, json};
 use server_api::admin::{Client, Mode};
 
@@ -14,15 +15,18 @@ use super::{
     Shared, admin,
     output::{self, plain},
 };
-use fields::{Fields, Needed};
+use fields::{Changes, Needed};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ entry create --spiffe-id /web --parent local --selector unix:uid:1000
   writ entry create --spiffe-id /db --parent web-1 --selector unix:user:postgres --selector unix:path:/usr/bin/postgres --ttl 15m
-  writ entry show
+  writ entry show                                    all of them; `writ entry list` is the same
+  writ entry list --output json | writ apply -f -    changes nothing
   writ entry update 4f0c… --ttl 5m
-  writ entry delete 4f0c…";
+  writ entry update 4f0c… --dns web.acme.example --clear hint --clear expires-at
+  writ entry delete 4f0c…
+  writ entry count";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryVerb {
@@ -35,12 +39,12 @@ pub(crate) enum EntryVerb {
         #[arg(value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Change the named fields of an entry
+    /// Change the named fields of an entry, or clear them
     Update {
         /// The entry's id.
         id: String,
         #[command(flatten)]
-        fields: Fields,
+        fields: Changes,
     },
     /// Delete entries; their holders lose the identity at once
     Delete {
@@ -69,16 +73,16 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
             if let Some(id) = create.id {
                 body["id"] = id.into();
             }
-            show_one(&apply(&mut server, Mode::Create, &body).await?, shared)?;
+            change(&mut server, Mode::Create, &body, shared).await?;
         }
         EntryVerb::Show { ids } => {
             let entries = list(&mut server, ids).await?;
             output::show(shared.output, &json!({ "entries": entries }), |_| text(&entries))?;
         }
         EntryVerb::Update { id, fields } => {
-            let mut changes = fields.checked()?.to_json();
+            let mut changes = fields.into_json()?;
             changes["id"] = id.into();
-            show_one(&apply(&mut server, Mode::Update, &changes).await?, shared)?;
+            change(&mut server, Mode::Update, &changes, shared).await?;
         }
         EntryVerb::Delete { ids } => return delete(&mut server, ids, shared).await,
         EntryVerb::Count => {
@@ -89,9 +93,21 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn apply(server: &mut Client, mode: Mode, body: &Value) -> Result<Entry> {
+/// An entry as it is after a change; what the server warns of stands beside it.
+#[derive(Serialize)]
+struct Changed {
+    #[serde(flatten)]
+    entry: Entry,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+async fn change(server: &mut Client, mode: Mode, body: &Value, shared: &Shared) -> Result<()> {
     let applied = admin::apply_one(server, mode, "entry", serde_json::to_vec(body)?).await?;
-    serde_json::from_slice(&applied.body).context("the server's entry is of a newer kind")
+    let entry = serde_json::from_slice(&applied.body).context("the server's entry is of a newer kind")?;
+    let changed = Changed { entry, warnings: applied.warnings };
+    output::show(shared.output, &changed, |changed| text(std::slice::from_ref(&changed.entry)))?;
+    Ok(())
 }
 
 /// The entries with these ids, each of which must be there; all of them where none is named.
@@ -122,11 +138,6 @@ async fn delete(server: &mut Client, ids: Vec<String>, shared: &Shared) -> Resul
     let lines = gone.iter().map(|id| format!("deleted {}", plain(id))).collect::<Vec<_>>();
     output::show(shared.output, &json!({ "deleted": gone }), |_| lines.join("\n"))?;
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn show_one(entry: &Entry, shared: &Shared) -> Result<()> {
-    output::show(shared.output, entry, |entry| text(std::slice::from_ref(entry)))?;
-    Ok(())
 }
 
 fn text(entries: &[Entry]) -> String {

@@ -26,7 +26,7 @@ pub(super) fn check(entry: &Entry, registry: &Registry, now: Timestamp) -> Resul
     check_sizes(entry)?;
     entry.dns_names.iter().try_for_each(|name| check_dns_name(name))?;
     if entry.expires_at.is_some_and(|end| end <= now) {
-        return invalid("expires_at lies in the past");
+        return invalid("expires_at lies in the past; name a later time, or leave it out");
     }
     if entry.store_svid && !is_of_one_kind(entry) {
         return invalid("with store_svid, all selectors must be of one kind");
@@ -86,7 +86,11 @@ pub fn check_workload_id(id: &SpiffeId, registry: &Registry) -> Result<(), Refus
 fn check_member(field: &str, id: &SpiffeId, registry: &Registry) -> Result<(), Refusal> {
     let trust_domain = registry.trust_domain();
     if !id.is_in(trust_domain) {
-        return invalid(format!("{field} {id} is not in the trust domain {trust_domain}"));
+        let why = format!(
+            "{field} {id} is not in the trust domain {trust_domain}; write only its path, {}",
+            id.path()
+        );
+        return invalid(why);
     }
     match id.path().is_empty() {
         true => invalid(format!("{field} {id} has no path")),
@@ -150,7 +154,9 @@ pub fn check_dns_name(name: &str) -> Result<(), Refusal> {
     let last_is_number =
         labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     if name.len() > 253 || last_is_number || !labels.split('.').all(is_label) {
-        return invalid(format!("{name:?} is not a DNS name"));
+        return invalid(format!(
+            "dns_names: {name:?} is not a DNS name, such as web.acme.example or *.acme.example"
+        ));
     }
     Ok(())
 }
