@@ -24,6 +24,7 @@ mod peers;
 mod propagation;
 mod refusal;
 mod returning;
+mod rotation;
 mod rust_spiffe;
 mod selectors;
 mod server_down;

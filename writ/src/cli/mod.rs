@@ -4,6 +4,7 @@ pub(crate) mod admin;
 #[cfg(feature = "agent")]
 pub(crate) mod agent;
 mod apply;
+mod authority;
 mod bundle;
 mod completions;
 #[cfg(any(feature = "server", feature = "agent"))]
@@ -112,6 +113,9 @@ enum Verb {
     /// Trust bundles: whom this trust domain believes
     #[command(subcommand, after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleVerb),
+    /// Authorities: the keys that sign, and how they take turns
+    #[command(subcommand, after_help = authority::EXAMPLES)]
+    Authority(authority::AuthorityVerb),
     /// Be a workload: fetch what the agent gives this process
     #[command(subcommand, after_help = fetch::EXAMPLES)]
     Fetch(fetch::Fetch),
@@ -176,6 +180,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Token(verb) => client(token::run(verb, &shared)),
         Verb::Node(verb) => client(node::run(verb, &shared)),
         Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
+        Verb::Authority(verb) => client(authority::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
         Verb::Validate(validate) => validate::run(&validate),

@@ -216,6 +216,37 @@ fn no_session_is_ever_resumed() {
 }
 
 #[test]
+fn a_client_that_tries_to_resume_after_its_authority_was_revoked_is_refused() {
+    let world = World::new();
+    let svid = world.svid(CLIENT);
+    let mut eager = world.client(Some(&svid));
+    eager.resumption = Resumption::in_memory_sessions(8);
+    let shown = identity(&world.root.leaf("spiffe://acme.example/server", |_| {}));
+    let again = |server: ServerConfig, eager: &ClientConfig| {
+        let server = Arc::new(server);
+        let (mut client, mut served) = connect(eager.clone(), &server).unwrap();
+        // The tickets, if any, come after the handshake.
+        served.writer().write_all(b"hello").unwrap();
+        let mut to_client = Vec::new();
+        served.write_tls(&mut to_client).unwrap();
+        client.read_tls(&mut to_client.as_slice()).unwrap();
+        client.process_new_packets().unwrap();
+        world.trust(Bundles::default());
+        let second = connect(eager.clone(), &server);
+        world.trust([bundle("acme.example", &[&world.root.der])].into_iter().collect());
+        second.map(|(client, _)| client.handshake_kind())
+    };
+    // A server that hands tickets out would take it back without asking the bundle: this client does try.
+    let mut loose = world.server();
+    loose.send_tls13_tickets = 2;
+    loose.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    loose.cert_resolver = shown;
+    assert_eq!(again(loose, &eager), Ok(Some(HandshakeKind::Resumed)));
+    eager.resumption = Resumption::in_memory_sessions(8);
+    assert!(again(world.server(), &eager).is_err());
+}
+
+#[test]
 fn tls_1_2_is_not_spoken() {
     let world = World::new();
     let only: &[&'static SupportedProtocolVersion] = &[&TLS12];
