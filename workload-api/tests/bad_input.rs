@@ -17,9 +17,9 @@ use workload_api::{Limits, Standing};
 
 /// Sends bytes and waits until the socket is closed; gives how long that took.
 fn closed_after(path: &Path, bytes: &[u8]) -> Duration {
+    let since = Instant::now();
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let since = Instant::now();
     // The socket may be closed while bytes are still being sent.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
@@ -51,7 +51,7 @@ async fn garbage_closes_its_own_connection() {
     let path = api.path.clone();
     let closed = tokio::task::spawn_blocking(move || cases.map(|case| closed_after(&path, &case)));
     for after in closed.await.unwrap() {
-        assert!(after < Duration::from_secs(4), "closed for what it said, not for being silent: {after:?}");
+        assert!(after < Duration::from_secs(5), "closed for what it said, not for being silent: {after:?}");
     }
     still_serves(&api).await;
 }
@@ -75,7 +75,10 @@ async fn silent_and_half_spoken_connections_are_closed() {
     });
     still_serves(&api).await;
     for after in tokio::task::spawn_blocking(|| silent.join().unwrap()).await.unwrap() {
-        assert!((4..9).contains(&after.as_secs()), "5 seconds are given for a preface, not {after:?}");
+        assert!(
+            (5..DEADLINE.as_secs()).contains(&after.as_secs()),
+            "5 seconds are given for a preface, not {after:?}"
+        );
     }
 }
 
@@ -120,7 +123,7 @@ async fn one_user_has_so_many_connections_and_one_process_so_many_requests() {
     let _second = api.client().await;
     let path = api.path.clone();
     let after = tokio::task::spawn_blocking(move || closed_after(&path, b"")).await.unwrap();
-    assert!(after < Duration::from_secs(4), "a third connection is closed at once, not after {after:?}");
+    assert!(after < Duration::from_secs(5), "a third connection is closed at once, not after {after:?}");
 
     // What is closed may be opened again.
     drop(streams);

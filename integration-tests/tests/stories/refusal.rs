@@ -21,7 +21,7 @@ async fn the_first_refusal_comes_at_once_and_says_whom_to_ask() {
     let said =
         format!("no identity issued; an administrator can run: writ explain --pid {}", std::process::id());
     assert_eq!(status.message(), said);
-    assert!(took <= Duration::from_secs(1), "at once, and not as a waiting client: {took:?}");
+    assert!(took <= SOON, "at once, and not as a waiting client: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn a_waiting_client_is_refused_after_half_a_minute_with_the_same_words() {
     let end = stream.ended(Duration::from_secs(40)).await;
     let waited = asked.elapsed();
     assert_eq!((end.code(), end.message()), (first.code(), first.message()));
-    assert!(waited >= Duration::from_secs(25) && waited <= Duration::from_secs(35), "it waited {waited:?}");
+    assert!(waited >= Duration::from_secs(25) && waited <= Duration::from_secs(39), "it waited {waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn the_sixty_fifth_waiting_stream_of_a_user_is_refused_at_once() {
         let mut stream = workload.watch();
         waiting.spawn(async move { stream.ended(Duration::from_secs(60)).await });
     }
-    let refused = timeout(Duration::from_secs(5), waiting.join_next()).await.expect("one is refused at once");
+    let refused = timeout(SOON, waiting.join_next()).await.expect("one is refused at once");
     let refused = refused.expect("there are 65").expect("none panics");
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     let another = timeout(Duration::from_secs(1), waiting.join_next()).await;

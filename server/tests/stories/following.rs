@@ -25,7 +25,7 @@ async fn a_view_begins_with_a_snapshot_and_follows_every_change() {
     let began = Instant::now();
     host.entry(entry("b", "any-node")).await;
     view.until_entries(&["a", "b"]).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "pushed, not polled: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "pushed, not polled: {:?}", began.elapsed());
     host.apply(Mode::Delete, json!("a")).await;
     view.until_entries(&["b"]).await;
     host.stop().await;

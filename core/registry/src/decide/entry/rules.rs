@@ -93,7 +93,7 @@ fn check_member(field: &str, id: &SpiffeId, registry: &Registry) -> Result<(), R
         return invalid(why);
     }
     match id.path().is_empty() {
-        true => invalid(format!("{field} {id} has no path")),
+        true => invalid(format!("{field} {id} has no path; add one, for example {id}/web")),
         false => Ok(()),
     }
 }
