@@ -22,3 +22,20 @@ pub(crate) fn fuzz(cases: u32) -> Result<ExitCode> {
     tools::run(cargo("test").args(every_room).env("PROPTEST_CASES", cases.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// Writ and go-spiffe on as many generated cases as asked.
+pub(crate) fn agree(cases: u32, seed: u32) -> Result<ExitCode> {
+    ensure!(cases > 0, "nothing would be compared: name at least one case with --cases");
+    let mut missing = Vec::new();
+    tools::build_go_clients(&mut missing)?;
+    ensure!(missing.is_empty(), "go-spiffe needs Go 1.24 or newer on PATH");
+    tools::run(cargo("build").args(["--package", "writ"]))?;
+    let story =
+        ["--package", "writ-integration-tests", "--test", "integration", "--", "--nocapture", "agreement"];
+    let mut test = cargo("test");
+    test.args(story)
+        .env("WRIT_AGREEMENT_CASES", cases.to_string())
+        .env("WRIT_AGREEMENT_SEED", seed.to_string());
+    tools::run(&mut test)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -44,6 +44,15 @@ enum Verb {
         #[arg(long, default_value_t = 100_000)]
         cases: u32,
     },
+    /// Compare Writ's verdicts with go-spiffe's on generated IDs, bundles, tokens and chains
+    Agree {
+        /// How many cases; `cargo xtask test` does 4,000
+        #[arg(long, default_value_t = 100_000)]
+        cases: u32,
+        /// Another seed gives another mixture
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::KillTest { cycles } => long::kill_test(cycles),
         Verb::Fuzz { cases } => long::fuzz(cases),
+        Verb::Agree { cases, seed } => long::agree(cases, seed),
     };
     match done {
         Ok(code) => code,

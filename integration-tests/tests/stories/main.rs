@@ -1,5 +1,6 @@
 //! What Writ promises, told on real binaries, sockets and processes: one story a file.
 
+mod agreement;
 mod bad_bytes;
 mod by_flags;
 mod certificates;
