@@ -31,10 +31,25 @@ pub enum StoreError {
         known: i64,
     },
     /// What is on disk is not what was written. Nothing of it is served.
-    #[error("the log was altered outside of writ: {what}; stop here and run: writ backup restore")]
+    #[error(
+        "the log was altered outside of writ: {what}; stop here and run, with the server's --data or --config: writ backup restore FILE --replace"
+    )]
     Tampered {
         /// Which row or sum does not hold.
         what: String,
+    },
+    /// The log is an older copy of itself, or goes on from one.
+    #[error(
+        "the log was put back: it is at revision {at}, and revision {seen} of it had been acknowledged and is not in \
+         it; put the newest log.db in its place, restore a newer backup with: writ backup restore, or go on from this \
+         one with: writ backup accept",
+        at = .at.0, seen = .seen.0
+    )]
+    RolledBack {
+        /// Its last revision.
+        at: Revision,
+        /// What somebody has seen.
+        seen: Revision,
     },
     /// No space is left; nothing was acknowledged, and it goes on once there is space.
     #[error("no space is left for the log; free some on its file system")]

@@ -7,6 +7,7 @@ mod error;
 pub mod memory;
 pub mod seal;
 pub mod sqlite;
+pub mod witness;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ pub use memory::Memory;
 use registry::{Commit, LogId, Revision, Stored};
 pub use seal::MacKey;
 pub use sqlite::Sqlite;
+pub use witness::{Judged, Origin, Witness};
 
 /// A durable log of commits and the objects that they add up to.
 pub trait Log: Send {
@@ -38,6 +40,20 @@ pub trait Log: Send {
 
     /// Writes a consistent copy to `to`, which must not exist, while the log is in use.
     fn backup(&mut self, to: &Path) -> Result<(), StoreError>;
+
+    /// Proof of what the newest commit is, for others to keep.
+    fn witness(&self) -> Witness;
+
+    /// What a witness that somebody has kept shows. One that proves this log to be an older copy of
+    /// itself is an error, [`StoreError::RolledBack`], also when the log is opened the next time.
+    fn judge(&mut self, kept: &Witness) -> Result<Judged, StoreError>;
+
+    /// Goes on under a new identity, because this is a copy of the log that it was; `first` is the new
+    /// log's first commit, and follows what is there. Both are durable, or neither.
+    fn begin_anew(&mut self, first: &Commit) -> Result<(), StoreError>;
+
+    /// Which log this one goes on from, if from any.
+    fn origin(&self) -> Option<&Origin>;
 }
 
 /// What a log holds.

@@ -7,7 +7,7 @@ use std::{
 
 use registry::{Change, Commit, Key, LogId, Revision, Stored};
 
-use crate::{Loaded, Log, StoreError, follows};
+use crate::{Judged, Loaded, Log, MacKey, Origin, StoreError, Witness, follows, seal::Seal};
 
 /// A log that ends with its process.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ pub struct Memory {
     compacted: Revision,
     objects: BTreeMap<Key, Stored>,
     events: Vec<Commit>,
+    origin: Option<Origin>,
+    key: MacKey,
+    /// One for each revision, from 0.
+    leaves: Vec<Seal>,
 }
 
 impl Memory {
@@ -28,6 +32,9 @@ impl Memory {
             compacted: Revision::default(),
             objects: BTreeMap::new(),
             events: Vec::new(),
+            origin: None,
+            key: MacKey::new([0; 32]),
+            leaves: vec![Seal([0; 32])],
         }
     }
 }
@@ -56,6 +63,7 @@ impl Log for Memory {
                 }
             }
             self.revision = commit.revision;
+            self.leaves.push(self.key.seal("leaves", &[&commit.leaf, &self.newest_leaf().0]));
             self.events.push(commit.clone());
         }
         Ok(())
@@ -81,5 +89,32 @@ impl Log for Memory {
             path: PathBuf::from(to),
             source: std::io::ErrorKind::Unsupported.into(),
         })
+    }
+
+    fn witness(&self) -> Witness {
+        Witness::new(&self.key, &self.id, self.revision, self.newest_leaf())
+    }
+
+    fn judge(&mut self, kept: &Witness) -> Result<Judged, StoreError> {
+        let leaf = |Revision(revision): Revision| Ok(self.leaves[revision as usize]);
+        kept.judge(&self.key, (&self.id, self.revision), self.origin.as_ref(), leaf)
+    }
+
+    fn begin_anew(&mut self, first: &Commit) -> Result<(), StoreError> {
+        let origin = Origin { log: self.id.clone(), revision: self.revision };
+        self.commit(std::slice::from_ref(first))?;
+        self.id = LogId(format!("{}+", self.id.0));
+        self.origin = Some(origin);
+        Ok(())
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+}
+
+impl Memory {
+    fn newest_leaf(&self) -> Seal {
+        self.leaves.last().copied().unwrap_or(Seal([0; 32]))
     }
 }

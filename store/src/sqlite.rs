@@ -2,6 +2,7 @@
 //! and a power cut; exclusive, so that two servers cannot share it; every row sealed.
 
 mod events;
+mod mark;
 mod open;
 
 use std::{
@@ -10,11 +11,12 @@ use std::{
     time::Duration,
 };
 
+use mark::Mark;
 use registry::{Change, Commit, Key, LogId, Object, Revision, Stored};
 use rusqlite::{Connection, Transaction, backup::Backup, params};
 
 use crate::{
-    Loaded, Log, MacKey, StoreError, follows,
+    Judged, Loaded, Log, MacKey, Origin, StoreError, Witness, follows,
     seal::{Seal, Sum},
 };
 
@@ -25,6 +27,8 @@ pub struct Sqlite {
     path: PathBuf,
     key: MacKey,
     id: LogId,
+    origin: Option<Origin>,
+    mark: Mark,
     head: Head,
     /// Over all live rows of `objects`; known once they have been read.
     sum: Option<Sum>,
@@ -69,24 +73,8 @@ impl Log for Sqlite {
     fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError> {
         self.unfenced()?;
         follows(self.head.revision, group)?;
-        let sum = match self.sum {
-            Some(sum) => sum,
-            None => self.load().map(|_| self.sum)?.unwrap_or_default(),
-        };
-        match self.commit_group(group, sum) {
-            Ok((head, sum)) => {
-                (self.head, self.sum) = (head, Some(sum));
-                self.uncarried +=
-                    GROUP_PAGES + group.iter().map(|commit| commit.changes.len()).sum::<usize>();
-                self.carry_over();
-                Ok(())
-            }
-            Err(StoreError::Full) => self.after_full(),
-            Err(error) => {
-                self.fenced = true;
-                Err(error)
-            }
-        }
+        let sum = self.known_sum()?;
+        self.commit_on(sum, group, None)
     }
 
     fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
@@ -115,6 +103,34 @@ impl Log for Sqlite {
         open::create_private(to)?;
         self.copy_to(to).inspect_err(|_| drop(fs::remove_file(to))) // half a backup is none
     }
+
+    fn witness(&self) -> Witness {
+        Witness::new(&self.key, &self.id, self.head.revision, self.head.leaf)
+    }
+
+    fn judge(&mut self, kept: &Witness) -> Result<Judged, StoreError> {
+        self.unfenced()?;
+        let leaf = |revision| self.leaf_seal(revision);
+        let judged = kept.judge(&self.key, (&self.id, self.head.revision), self.origin.as_ref(), leaf);
+        if let Err(StoreError::RolledBack { .. }) = &judged {
+            self.fenced = true;
+            self.mark.write(kept)?;
+        }
+        judged
+    }
+
+    fn begin_anew(&mut self, first: &Commit) -> Result<(), StoreError> {
+        self.unfenced()?;
+        let first = std::slice::from_ref(first);
+        follows(self.head.revision, first)?;
+        let sum = self.known_sum()?;
+        let origin = Origin { log: self.id.clone(), revision: self.head.revision };
+        self.commit_on(sum, first, Some((open::fresh_id()?, origin)))
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
 }
 
 impl Sqlite {
@@ -140,10 +156,52 @@ impl Sqlite {
         Ok((objects, sum))
     }
 
-    fn commit_group(&mut self, group: &[Commit], mut sum: Sum) -> Result<(Head, Sum), StoreError> {
+    fn known_sum(&mut self) -> Result<Sum, StoreError> {
+        match self.sum {
+            Some(sum) => Ok(sum),
+            None => Ok(self.load().map(|_| self.sum)?.unwrap_or_default()),
+        }
+    }
+
+    /// Makes a group durable on top of `sum`, and with it a new identity of the log where there is one.
+    fn commit_on(
+        &mut self,
+        sum: Sum,
+        group: &[Commit],
+        anew: Option<(LogId, Origin)>,
+    ) -> Result<(), StoreError> {
+        match self.commit_group(group, sum, anew.as_ref()) {
+            Ok((head, sum)) => {
+                (self.head, self.sum) = (head, Some(sum));
+                if let Some((id, origin)) = anew {
+                    (self.id, self.origin) = (id, Some(origin));
+                }
+                self.uncarried +=
+                    GROUP_PAGES + group.iter().map(|commit| commit.changes.len()).sum::<usize>();
+                self.carry_over();
+                self.note();
+                Ok(())
+            }
+            Err(StoreError::Full) => self.after_full(),
+            Err(error) => {
+                self.fenced = true;
+                Err(error)
+            }
+        }
+    }
+
+    fn commit_group(
+        &mut self,
+        group: &[Commit],
+        mut sum: Sum,
+        anew: Option<&(LogId, Origin)>,
+    ) -> Result<(Head, Sum), StoreError> {
         let mut head = self.head;
         let Self { connection, key, .. } = self;
         let transaction = connection.transaction()?;
+        if let Some((id, origin)) = anew {
+            open::rename(&transaction, key, id, origin)?;
+        }
         for commit in group {
             let revision = commit.revision.0 as i64;
             for change in &commit.changes {
@@ -175,8 +233,18 @@ impl Sqlite {
         }
     }
 
+    /// Notes the newest witness beside the database. The commits that it is about are durable either
+    /// way, so a failed write fences the log for whatever comes next; a full disk only lets it wait.
+    fn note(&mut self) {
+        match self.mark.write(&self.witness()) {
+            Ok(()) | Err(StoreError::Full) => {}
+            Err(_) => self.fenced = true,
+        }
+    }
+
     fn copy_to(&self, to: &Path) -> Result<(), StoreError> {
         let mut copy = Connection::open(to)?;
+        copy.pragma_update(None, "synchronous", "OFF")?; // whoever keeps it makes it durable
         Backup::new(&self.connection, &mut copy)?.run_to_completion(1024, Duration::ZERO, None)?;
         Ok(copy.close().map_err(|(_, error)| error)?)
     }

@@ -5,7 +5,7 @@
 mod support;
 
 use registry::{Change, LogId, Revision};
-use store::{Log, MacKey, Memory, Sqlite, StoreError};
+use store::{Judged, Log, MacKey, Memory, Origin, Sqlite, StoreError};
 use support::{commit, key, put};
 use tempfile::TempDir;
 
@@ -68,5 +68,46 @@ fn compaction_forgets_events_and_keeps_objects() {
         assert_eq!(log.tail(Revision(3)).unwrap().len(), 2);
         assert_eq!(log.load().unwrap().objects.len(), 1);
         log.commit(&[commit(6, vec![])]).unwrap();
+    });
+}
+
+#[test]
+fn a_backup_is_the_whole_log_or_nothing_and_the_log_goes_on() {
+    on_each(|log| {
+        log.commit(&[commit(1, vec![put("a", 1), put("b", 1)]), commit(2, vec![Change::Delete(key("b"))])])
+            .unwrap();
+        let dir = TempDir::new().unwrap();
+        let to = dir.path().join("copy.db");
+        match log.backup(&to) {
+            Ok(()) => {
+                log.commit(&[commit(3, vec![put("c", 1)])]).unwrap();
+                let mut copy = Sqlite::open(&to, MacKey::new([7; 32])).unwrap();
+                assert_eq!(copy.id(), log.id());
+                assert_eq!(copy.tail(Revision(0)).unwrap(), log.tail(Revision(0)).unwrap()[..2]);
+                assert_eq!(copy.load().unwrap().objects.len(), 1);
+                assert_eq!(copy.witness().revision, Revision(2));
+            }
+            Err(error) => assert!(!to.exists(), "{error}"),
+        }
+        let after = log.load().unwrap().revision;
+        log.commit(&[commit(after.0 + 1, vec![])]).unwrap();
+    });
+}
+
+#[test]
+fn a_witness_is_known_to_its_log_and_shows_a_later_log_what_it_lost() {
+    on_each(|log| {
+        log.commit(&[commit(1, vec![put("a", 1)])]).unwrap();
+        let early = log.witness();
+        log.commit(&[commit(2, vec![put("a", 2)])]).unwrap();
+        let late = log.witness();
+        assert_eq!((log.judge(&early).unwrap(), log.judge(&late).unwrap()), (Judged::Known, Judged::Known));
+        assert_eq!(log.origin(), None);
+        let was = log.id().clone();
+        log.begin_anew(&commit(3, vec![Change::Delete(key("a"))])).unwrap();
+        assert_ne!(*log.id(), was);
+        assert_eq!(log.origin(), Some(&Origin { log: was, revision: Revision(2) }));
+        assert_eq!(log.judge(&late).unwrap(), Judged::Known);
+        assert_eq!(log.load().unwrap().revision, Revision(3));
     });
 }

@@ -108,6 +108,18 @@ impl Sqlite {
         }
     }
 
+    /// The seal of one leaf; zeros before the first.
+    pub(super) fn leaf_seal(&self, revision: Revision) -> Result<Seal, StoreError> {
+        if revision == Revision(0) {
+            return Ok(Seal([0; 32]));
+        }
+        let mut select = self.connection.prepare_cached("SELECT mac FROM leaves WHERE revision = ?1")?;
+        let mut rows = select.query([revision.0 as i64])?;
+        let row =
+            rows.next()?.ok_or_else(|| tampered(format!("the row leaves/{} is missing", revision.0)))?;
+        Ok(Seal(row.get(0)?))
+    }
+
     /// The commits after `after`, each event and each leaf checked.
     pub(super) fn read_events(&self, after: Revision) -> Result<Vec<Commit>, StoreError> {
         let sql = "SELECT e.revision, at, author, changes, sum, leaf_mac, e.mac, this.leaf, before.mac

@@ -11,9 +11,9 @@ use std::{
 use registry::{LogId, Revision};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use super::{Head, Sqlite, tampered};
+use super::{Head, Sqlite, mark::Mark, tampered};
 use crate::{
-    MacKey, StoreError,
+    Judged, Log as _, MacKey, Origin, StoreError,
     seal::{Seal, Sum},
 };
 
@@ -39,6 +39,15 @@ const MIGRATIONS: &[&str] = &["
 impl Sqlite {
     /// Opens the log at `path`, or makes a new one under a new identity where there is none.
     pub fn open(path: &Path, key: MacKey) -> Result<Self, StoreError> {
+        Self::open_noted(path, key, false)
+    }
+
+    /// The same, also where the log is an older copy of itself; it must begin anew before it is used.
+    pub fn open_put_back(path: &Path, key: MacKey) -> Result<Self, StoreError> {
+        Self::open_noted(path, key, true)
+    }
+
+    fn open_noted(path: &Path, key: MacKey, anyway: bool) -> Result<Self, StoreError> {
         create_private(path).or_else(|error| match error {
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => Err(other),
@@ -50,8 +59,20 @@ impl Sqlite {
         prepare(&connection, path)?;
         check_private(path)?;
         let id = log_id(&connection, &key)?;
+        let origin = origin(&connection, &key)?;
         let head = head(&connection, &key)?;
-        Ok(Self { connection, path: path.to_owned(), key, id, head, sum: None, uncarried: 0, fenced: false })
+        let (mark, noted) = Mark::open(path)?;
+        let path = path.to_owned();
+        let mut log =
+            Self { connection, path, key, id, origin, mark, head, sum: None, uncarried: 0, fenced: false };
+        match noted.filter(|_| !anyway) {
+            // Of another log: a whole database was exchanged.
+            Some(noted) if log.judge(&noted)? != Judged::Known => {
+                let (at, seen) = (log.head.revision, noted.revision);
+                Err(StoreError::RolledBack { at, seen })
+            }
+            _ => Ok(log),
+        }
     }
 }
 
@@ -116,29 +137,65 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 
 /// The log's identity; made in a new log.
 fn log_id(connection: &Connection, key: &MacKey) -> Result<LogId, StoreError> {
-    let found: Option<(Vec<u8>, [u8; 32])> = connection
-        .query_row("SELECT value, mac FROM meta WHERE name = 'log'", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    if let Some((value, mac)) = found {
-        let text = String::from_utf8(value).map_err(|_| tampered("the log's identity is not a text"))?;
-        return match key.seal("meta", &[b"log", text.as_bytes()]).0 == mac {
-            true => Ok(LogId(text)),
-            false => Err(tampered("the log's identity does not match its seal, or mac.key is another log's")),
-        };
+    if let Some(id) = meta(connection, key, LOG)? {
+        return Ok(LogId(id));
     }
     let events: i64 = connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
     if events > 0 {
         return Err(tampered("the log's identity is missing"));
     }
+    let id = fresh_id()?;
+    put_meta(connection, key, LOG, &id.0)?;
+    Ok(id)
+}
+
+/// Gives the log a new identity that remembers the old one.
+pub(super) fn rename(
+    connection: &Connection,
+    key: &MacKey,
+    id: &LogId,
+    from: &Origin,
+) -> Result<(), StoreError> {
+    put_meta(connection, key, LOG, &id.0)?;
+    put_meta(connection, key, ORIGIN, &format!("{} {}", from.log.0, from.revision.0))
+}
+
+fn origin(connection: &Connection, key: &MacKey) -> Result<Option<Origin>, StoreError> {
+    let Some(text) = meta(connection, key, ORIGIN)? else { return Ok(None) };
+    let parsed = text.split_once(' ').and_then(|(log, revision)| {
+        Some(Origin { log: LogId(log.to_owned()), revision: Revision(revision.parse().ok()?) })
+    });
+    parsed.map(Some).ok_or_else(|| tampered("the log's origin is not one"))
+}
+
+const LOG: &str = "log";
+const ORIGIN: &str = "origin";
+
+pub(super) fn fresh_id() -> Result<LogId, StoreError> {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| StoreError::Fenced)?;
-    let id = hex::encode(random);
-    let seal = key.seal("meta", &[b"log", id.as_bytes()]);
-    connection.execute(
-        "INSERT INTO meta (name, value, mac) VALUES ('log', ?1, ?2)",
-        params![id.as_bytes(), seal.0],
-    )?;
-    Ok(LogId(id))
+    Ok(LogId(hex::encode(random)))
+}
+
+fn meta(connection: &Connection, key: &MacKey, name: &str) -> Result<Option<String>, StoreError> {
+    let found: Option<(Vec<u8>, [u8; 32])> = connection
+        .query_row("SELECT value, mac FROM meta WHERE name = ?1", [name], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let Some((value, mac)) = found else { return Ok(None) };
+    let text = String::from_utf8(value).map_err(|_| tampered("the log's identity is not a text"))?;
+    match key.seal("meta", &[name.as_bytes(), text.as_bytes()]).0 == mac {
+        true => Ok(Some(text)),
+        false => Err(tampered("the log's identity does not match its seal, or mac.key is another log's")),
+    }
+}
+
+fn put_meta(connection: &Connection, key: &MacKey, name: &str, text: &str) -> Result<(), StoreError> {
+    let seal = key.seal("meta", &[name.as_bytes(), text.as_bytes()]);
+    let put = "INSERT OR REPLACE INTO meta (name, value, mac) VALUES (?1, ?2, ?3)";
+    connection.execute(put, params![name, text.as_bytes(), seal.0])?;
+    Ok(())
 }
 
 /// What the newest event says; rows are checked against it when they are loaded.
