@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod bundle;
+pub mod backup;
 pub mod entry;
 pub mod expire;
 pub mod fence;

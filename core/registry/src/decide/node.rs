@@ -66,6 +66,9 @@ pub enum NodeRefusal {
     /// The certificate is not, or no longer, the node's.
     #[error("this certificate is not the node's current one; join the node again with a new token")]
     NotActive,
+    /// The server was restored, so it does not know which certificate is the node's.
+    #[error("the server was restored from a backup; this node must come back by its key")]
+    Restored,
     /// Two agents use its key.
     #[error(
         "two agents use this node's key, and neither may go on; make sure whose machine is the node, and \
@@ -105,6 +108,7 @@ impl Registry {
         match node.state {
             NodeState::Banned => Err(NodeRefusal::Banned),
             NodeState::Fenced => Err(NodeRefusal::Fenced),
+            NodeState::Restored => Err(NodeRefusal::Restored),
             NodeState::Active if node.serial == serial => Ok(Standing::Good),
             NodeState::Joining if node.serial == serial => Ok(Standing::First),
             _ if node.next_serial.as_deref() == Some(serial) => Ok(Standing::First),

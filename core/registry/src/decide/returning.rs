@@ -38,7 +38,7 @@ impl Registry {
             NodeState::Banned => Err(NodeRefusal::Banned),
             NodeState::Fenced => Err(NodeRefusal::Fenced),
             _ if node.expires_at + self.settings().return_window <= now => Err(NodeRefusal::AwayTooLong),
-            NodeState::Joining | NodeState::Active => Ok(node),
+            NodeState::Joining | NodeState::Active | NodeState::Restored => Ok(node),
         }
     }
 }
@@ -52,11 +52,18 @@ impl Command for ReturnNode {
             Err(refusal) => return Decision { proposal: Proposal::default(), answer: Err(refusal) },
         };
         let Self { id, key_sha256, serial, not_after } = self;
-        let facts =
-            json!({ "node": id, "serial": serial, "key_sha256": key_sha256, "ended": node.expires_at });
+        let facts = json!({ "node": id, "serial": serial, "key_sha256": key_sha256, "ended": node.expires_at, "was": node.state });
         let returned = match node.state {
-            // Nothing that it ever got has been used; this is what it gets instead.
-            NodeState::Joining => Node { serial, key_sha256, expires_at: not_after, ..node.clone() },
+            // Nothing that it ever got counts; this is what it gets instead.
+            NodeState::Joining | NodeState::Restored => Node {
+                serial,
+                key_sha256,
+                next_serial: None,
+                next_key_sha256: None,
+                expires_at: not_after,
+                state: NodeState::Joining,
+                ..node.clone()
+            },
             _ => Node {
                 next_serial: Some(serial),
                 next_key_sha256: (key_sha256 != node.key_sha256).then_some(key_sha256),

@@ -83,7 +83,7 @@ impl Registry {
             match node.state {
                 NodeState::Banned => return Err("the node is banned"),
                 NodeState::Fenced if node.has_key(key) => return Err("the node's key is in two places"),
-                NodeState::Fenced | NodeState::Active | NodeState::Joining => {}
+                NodeState::Fenced | NodeState::Restored | NodeState::Active | NodeState::Joining => {}
             }
         }
         match &token.state {

@@ -56,6 +56,12 @@ impl Bundle {
         Self { tainted, ..self }
     }
 
+    /// The same bundle under another sequence number.
+    pub(crate) fn with_sequence(&self, sequence: u64) -> Result<Self, BundleError> {
+        let authorities = Authorities { sequence: Some(sequence), ..self.authorities.clone() };
+        Ok(Self::new(authorities)?.with_tainted(self.tainted.clone()))
+    }
+
     /// Which of its authorities are tainted.
     pub fn tainted(&self) -> &Tainted {
         &self.tainted

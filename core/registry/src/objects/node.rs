@@ -61,6 +61,8 @@ pub enum NodeState {
     Joining,
     /// In good standing.
     Active,
+    /// It is known from a backup: no certificate of it counts until it has returned by its key.
+    Restored,
     /// Its key is in two places, so whoever shows it is refused; a token lets the node join with another.
     Fenced,
     /// Refused until an administrator says otherwise.

@@ -7,6 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose,
 use registry::{
     Refusal,
     decide::authority::{NewAuthority, Turn, TurnAuthorities},
+    decide::backup::BeginAnew,
     objects::{AuthorityId, Kind, Slot, Tainted, authority::Der},
 };
 use spiffe::Timestamp;
@@ -212,4 +213,20 @@ fn every_node_is_woken_by_a_new_bundle() {
         registry::Follow::Delta(delta) => assert_eq!(delta.put.len(), 1, "the bundle, and no authority"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_restored_bundle_gets_a_number_beyond_all_that_agents_can_have_seen() {
+    let mut world = World::new();
+    let new = new_authority(1, world.now);
+    turn(&mut world, vec![Turn::Prepare(new), Turn::Activate(authority_id(1))]).unwrap();
+    assert_eq!(bundle(&world).0, 1);
+    let restore = |world: &mut World| {
+        world.run(BeginAnew { evict_nodes: false }).unwrap();
+        bundle(world).0
+    };
+    let first = restore(&mut world);
+    assert!(first >= u64::try_from(world.now.unix_seconds()).unwrap());
+    assert!(restore(&mut world) > first, "also in the same second");
+    assert_eq!(world.last_record()["kind"], "log.begin_anew");
 }

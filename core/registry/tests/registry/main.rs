@@ -5,6 +5,7 @@
 mod apply;
 mod authorities;
 mod bundles;
+mod backups;
 mod entries;
 mod follow;
 mod nodes;
