@@ -4,6 +4,7 @@
 //! `identities.rs` answer processes from what the spine published, and never queue behind it.
 
 mod alarms;
+mod anew;
 mod callers;
 mod clock;
 pub mod config;

@@ -49,6 +49,8 @@ pub(crate) struct Moving {
     pub(crate) last_sync: Option<Timestamp>,
     /// The revision that has been followed to.
     pub(crate) revision: Option<u64>,
+    /// The newest revision that the server has shown; what is not this node's business is not followed.
+    pub(crate) head: Option<u64>,
     /// When the next SVID is due.
     pub(crate) next_rotation: Option<Timestamp>,
 }

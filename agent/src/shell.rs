@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    anew::Anew,
     clock,
     identities::Identities,
     issue::{distrusted, issue},
@@ -43,6 +44,8 @@ struct Figures {
     svids: Gauge,
     tokens: Gauge,
     lost: Counter,
+    anew: Counter,
+    reappeared: Counter,
 }
 
 /// Called once, when callers can be answered.
@@ -151,6 +154,9 @@ impl Shell {
                     self.report.note(|report| (report.connected, report.problem) = (true, None));
                 }
                 let connected = matches!(input, Input::Connected);
+                if let Input::Snapshot(snapshot) = &input {
+                    self.compare(snapshot);
+                }
                 self.step(input).await;
                 if connected {
                     self.tokens.hurry(clock::now());
@@ -160,6 +166,16 @@ impl Shell {
             News::Over(trouble) => self.lose(trouble).await?,
         }
         Ok(())
+    }
+
+    /// Whether a view that came goes on from the one that is known.
+    fn compare(&self, snapshot: &Snapshot) {
+        let has = |id: &EntryId| self.spine.has(id);
+        if let Some(anew) = Anew::notice(self.spine.position(), has, snapshot) {
+            anew.tell();
+            self.figures.anew.increment();
+            self.figures.reappeared.add(anew.entries.len() as u64);
+        }
     }
 
     /// The connection is over. An agent that never had a view has nothing to serve, so if waiting cannot
@@ -201,6 +217,7 @@ impl Shell {
         }
         let revision = self.spine.position().map(|(_, at)| at.0);
         let next_rotation = self.spine.next_due();
+        let head = self.upstream.head();
         let (entries, svids) = self.identities.count();
         self.figures.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.figures.svids.set(i64::try_from(svids).unwrap_or(i64::MAX));
@@ -209,6 +226,7 @@ impl Shell {
         let pin = self.upstream.pin();
         self.report.note(|report| {
             (report.revision, report.next_rotation, report.pin) = (revision, next_rotation, pin);
+            report.head = head;
             if let Some(certificate) = &certificate {
                 report.spiffe_id = Some(certificate.id.clone());
             }
@@ -347,6 +365,8 @@ impl Shell {
 
 impl Figures {
     fn of(metrics: &Metrics) -> Self {
+        let anew = "Times that the server went on from a backup, or from an older copy of its log.";
+        let reappeared = "Entries that came with it and that this node did not have before.";
         let lost = "Connections to the server that ended or could not be made.";
         Self {
             connected: metrics.gauge(
@@ -358,6 +378,8 @@ impl Figures {
             svids: metrics.gauge("writ_agent_svids", "X509-SVIDs that are ready to be handed out.", &[]),
             tokens: metrics.gauge("writ_agent_jwt_svids", "JWT-SVIDs that are kept.", &[]),
             lost: metrics.counter("writ_agent_lost_connections_total", lost, &[]),
+            anew: metrics.counter("writ_agent_server_went_back_total", anew, &[]),
+            reappeared: metrics.counter("writ_agent_entries_reappeared_total", reappeared, &[]),
         }
     }
 }

@@ -129,6 +129,11 @@ impl Spine {
         self.replica.position()
     }
 
+    /// Whether this entry is in the view.
+    pub(crate) fn has(&self, entry: &EntryId) -> bool {
+        self.replica.entry(entry).is_some()
+    }
+
     /// Which node this is, by its view.
     pub(crate) fn node(&self) -> Option<&SpiffeId> {
         self.replica.node()

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     rotation::Validity,
     taint::{Certified, Signers},
-    upstream::{GivenError, KeptSpireBundle},
+    upstream::{GivenError, KeptSpireBundle, Seen},
 };
 
 /// The agent's own directory.
@@ -112,6 +112,11 @@ impl State {
     /// Forgets the certificate: the server does not take it any more.
     pub(crate) fn forget_certificate(&self) -> Result<(), DiskError> {
         disk::remove(&self.dir.join(CERTIFICATE))
+    }
+
+    /// What the server has shown as its newest revision.
+    pub(crate) fn seen(&self) -> Result<Seen, DiskError> {
+        Seen::open(&self.dir)
     }
 
     /// The signed bundle and the pin that it was last verified with.

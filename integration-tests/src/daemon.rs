@@ -50,10 +50,20 @@ impl Server {
         Self { running, serving, config, folder }
     }
 
-    /// Kills it without warning and starts it again.
-    pub fn kill_and_start(&mut self) {
-        self.kill();
-        self.start_again();
+    /// A server where another one was, by the backup in `file`; `opened_by` are further arguments.
+    #[must_use]
+    pub fn restored(address: &str, file: &Path, opened_by: &[&str]) -> (Self, String) {
+        let folder = Folder::new();
+        let (state, private) = (folder.join("state"), folder.join("private"));
+        let config = format!(
+            "trust_domain = \"writ.local\"\nlisten = {address:?}\nstate_dir = {state:?}\nprivate_dir = {private:?}\n"
+        );
+        let config = folder.write("server.toml", config);
+        let mut command = writ_command();
+        command.args(["backup", "restore"]).arg(file).arg("--config").arg(&config).args(opened_by);
+        let said = Answer::of(&mut command).done().out;
+        let (running, serving) = run("server", &config, &folder);
+        (Self { running, serving, config, folder }, said)
     }
 
     /// Kills it without warning.
@@ -61,9 +71,49 @@ impl Server {
         kill(&mut self.running);
     }
 
-    /// Starts it again, where it was.
+    /// Ends it in an orderly way.
+    pub fn stop(&mut self) {
+        let status = self.running.stop();
+        assert!(status.success(), "an orderly end is a success, not {status}");
+    }
+
+    /// Starts it again after it was killed or stopped.
     pub fn start_again(&mut self) {
         (self.running, self.serving) = run("server", &self.config, &self.folder);
+    }
+
+    /// Starts it again and waits until it has ended by itself; what it logged.
+    #[must_use]
+    pub fn start_in_vain(&mut self) -> String {
+        let mut command = writ_command();
+        command.args(["server", "run", "--config"]).arg(&self.config);
+        self.running = Running::start(&mut command, "server", self.folder.path());
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself, with an error; what it logged.
+    #[must_use]
+    pub fn ended(&mut self) -> String {
+        assert!(!self.running.ended(START).success(), "it ended as if all were well");
+        self.running.log()
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Kills it without warning and starts it again.
+    pub fn kill_and_start(&mut self) {
+        self.kill();
+        self.start_again();
     }
 
     /// Its own folder, with `state` in it.
@@ -121,21 +171,41 @@ impl Agent {
     /// Joins a server as a node of this name; the directory may be one in memory.
     #[must_use]
     pub fn join(server: &Server, node: &str, folder: Folder) -> Self {
-        Self::start(server, folder, &format!("token = {:?}\n", server.token(node)))
+        Self::join_with(server, &server.token(node), folder)
+    }
+
+    /// Joins a server with a token that is there already.
+    #[must_use]
+    pub fn join_with(server: &Server, token: &str, folder: Folder) -> Self {
+        Self::start(server, folder, &format!("token = {token:?}\n"))
     }
 
     /// Starts one on a folder of the story's choice, with further lines of configuration.
     #[must_use]
     pub fn start(server: &Server, folder: Folder, more: &str) -> Self {
+        let config = Self::configured(server, &folder, more);
+        let (running, _) = run("agent", &config, &folder);
+        Self { running, config, folder }
+    }
+
+    /// Insists that nobody can join with this token; what the agent logged.
+    #[must_use]
+    pub fn refused(server: &Server, token: &str, folder: Folder) -> String {
+        let mut command = writ_command();
+        command.args(["agent", "run", "--config"]).arg(Self::configured(server, &folder, &format!("token = {token:?}\n")));
+        let mut running = Running::start(&mut command, "agent", folder.path());
+        assert!(!running.ended(START).success(), "the token was taken");
+        running.log()
+    }
+
+    fn configured(server: &Server, folder: &Folder, more: &str) -> PathBuf {
         let [state, private, public] = ["state", "private", "public"].map(|name| folder.join(name));
         let config = format!(
             "server = {:?}\npin = {}\nstate_dir = {state:?}\nprivate_dir = {private:?}\npublic_dir = {public:?}\n",
             server.address(),
             server.serving["server_pin"],
         );
-        let config = folder.write("agent.toml", config + more);
-        let (running, _) = run("agent", &config, &folder);
-        Self { running, config, folder }
+        folder.write("agent.toml", config + more)
     }
 
     /// Kills it without warning and starts it again.

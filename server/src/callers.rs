@@ -55,6 +55,7 @@ pub(crate) const TABLE: &[(&str, May)] = &[
     ("/writ.admin.v1.Admin/BanNode", May::Admin),
     ("/writ.admin.v1.Admin/PurgeNodes", May::Admin),
     ("/writ.admin.v1.Admin/ShowBundle", May::Admin),
+    ("/writ.admin.v1.Admin/Backup", May::Local), // keys; an admin's SVID can be stolen on any node
     ("/spire.api.server.agent.v1.Agent/AttestAgent", May::Anyone),
     ("/spire.api.server.agent.v1.Agent/RenewAgent", May::Node),
     ("/spire.api.server.agent.v1.Agent/PostStatus", May::Node),
@@ -267,7 +268,7 @@ impl NodeCaller {
 pub(crate) fn turned_away(refusal: NodeRefusal) -> Status {
     let reason = match refusal {
         NodeRefusal::NotAttested => Reason::AgentNotAttested,
-        NodeRefusal::NotActive => Reason::AgentNotActive,
+        NodeRefusal::NotActive | NodeRefusal::Restored => Reason::AgentNotActive,
         NodeRefusal::AwayTooLong => Reason::AgentExpired,
         NodeRefusal::Fenced => Reason::AgentMustReattest,
         NodeRefusal::Banned => Reason::AgentBanned,

@@ -3,11 +3,11 @@
 //! Readers take [`Ledger::current`] and never wait. Changes are commands: [`Ledger::submit`] answers
 //! when what was decided is durable.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use registry::{Author, Command, Registry};
-use store::Log;
+use store::{Judged, Log, Origin, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Ledger {
     current: Arc<ArcSwap<Registry>>,
+    newest: Arc<ArcSwap<Witness>>,
+    origin: Option<Origin>,
     queue: mpsc::Sender<Message>,
     wakes: Wakes,
     changed: watch::Receiver<()>,
@@ -43,14 +45,25 @@ impl Ledger {
         let current = Arc::new(ArcSwap::from_pointee(registry));
         let wakes = Wakes::default();
         let (changes, changed) = watch::channel(());
-        let writer = Writer::new(log, current.clone(), wakes.clone(), changes, health);
+        let (newest, origin) = (Arc::new(ArcSwap::from_pointee(log.witness())), log.origin().cloned());
+        let writer = Writer::new(log, current.clone(), newest.clone(), wakes.clone(), changes, health);
         let end = writer.start(messages)?;
-        Ok((Self { current, queue, wakes, changed }, end))
+        Ok((Self { current, newest, origin, queue, wakes, changed }, end))
     }
 
     /// The registry as of the last durable commit.
     pub(crate) fn current(&self) -> Arc<Registry> {
         self.current.load_full()
+    }
+
+    /// Proof of the last durable commit; never older than what [`Ledger::current`] gave before.
+    pub(crate) fn newest(&self) -> Arc<Witness> {
+        self.newest.load_full()
+    }
+
+    /// From which log this one goes on, if it began as a copy of another.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// Decides a command and answers once what it changes is durable.
@@ -64,6 +77,25 @@ impl Ledger {
         let job = Box::new(Asked { command, author, answer });
         self.queue.send(Message::Decide(job)).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Copies the log to a file that is not there yet; gives back what is in the copy.
+    pub(crate) async fn back_up(&self, to: PathBuf) -> Result<Arc<Registry>, Unavailable> {
+        let stopped = || Unavailable("the server is stopping".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Message::BackUp { to, answer }).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// What a witness shows that somebody kept. One that proves the log to be an older copy of itself ends
+    /// the server.
+    pub(crate) async fn judge(&self, kept: Witness) -> Judged {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.queue.send(Message::Judge { kept: Box::new(kept), answer }).await;
+        match asked {
+            Ok(()) => answered.await.unwrap_or(Judged::Nothing),
+            Err(_) => Judged::Nothing,
+        }
     }
 
     /// Has the log closed after what waits now. Whoever asks later hears that the server is stopping.

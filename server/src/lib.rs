@@ -6,6 +6,7 @@
 
 mod api;
 mod attest;
+pub mod backup;
 mod ca;
 mod callers;
 mod config;
@@ -14,6 +15,7 @@ mod figures;
 mod glue;
 mod ledger;
 mod local;
+mod lost;
 mod own;
 mod push;
 mod returning;
@@ -40,7 +42,8 @@ pub use turns::TurnError;
 pub use writer::WriterEnd;
 
 use crate::{
-    ca::Ca, figures::Figures, ledger::Ledger, own::OwnSvid, state::State, trust::Trust, turns::Turns,
+    ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid, state::State, trust::Trust,
+    turns::Turns,
 };
 
 /// What everyone needs to reach a server that serves.
@@ -115,6 +118,9 @@ struct Server {
     signing: Semaphore,
     /// So many nodes join at once; the others wait.
     joining: Semaphore,
+    lost: Lost,
+    /// The log is copied for one backup at a time.
+    backing_up: tokio::sync::Mutex<()>,
     figures: Figures,
 }
 
@@ -174,6 +180,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         socket: socket.clone(),
         signing: Semaphore::new(cpus),
         joining: Semaphore::new(JOIN_AT_ONCE),
+        lost: Lost::new(health.metrics()),
+        backing_up: tokio::sync::Mutex::default(),
         figures: Figures::new(health.metrics()),
     });
     let turning = tokio::spawn(turns.run(shutdown.clone()));

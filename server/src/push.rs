@@ -3,9 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use daemon::Shutdown;
 use registry::{Delta, Follow, Key, LogId, Object, Registry, Revision};
-use server_api::wire::delta::{Change, Followed};
+use server_api::wire::delta::{Change, Followed, Head};
 use spiffe::SignedBundle;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -101,13 +102,22 @@ impl Stream {
             })?,
         };
         let bundle = bundle.map(|signed| SignedBundle::clone(&signed));
-        Ok(Some(Followed { change, at: now(), bundle }))
+        Ok(Some(Followed { change, at: now(), bundle, head: self.head() }))
     }
 
     /// A heartbeat: nothing is different, and the view is that fresh.
     fn nothing(&self) -> Followed {
         let (log, at) = (self.log.clone(), self.at);
         let delta = Delta { log, from: at, to: at, put: Vec::new(), gone: Vec::new() };
-        Followed { change: Change::Delta(delta), at: now(), bundle: None }
+        Followed { change: Change::Delta(delta), at: now(), bundle: None, head: self.head() }
+    }
+
+    fn head(&self) -> Head {
+        let newest = self.server.ledger.newest();
+        Head {
+            log: newest.log.clone(),
+            revision: newest.revision,
+            proof: Bytes::copy_from_slice(&newest.proof()),
+        }
     }
 }

@@ -31,7 +31,7 @@ pub enum StateError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The key of the log's seals is gone, so nothing in it can be trusted.
-    #[error("{} is missing, and without it nothing in the log can be trusted; put it back, or run: writ backup restore", path.display())]
+    #[error("{} is missing, and without it nothing in the log can be trusted; put it back, or run, with the server's --data or --config: writ backup restore FILE --replace", path.display())]
     NoMacKey {
         /// The key file.
         path: PathBuf,

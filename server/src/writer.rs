@@ -4,13 +4,13 @@
 //! group. Only then is the draft published, are the concerned nodes woken and the askers answered: nobody
 //! ever sees what a crash could take back.
 
-use std::{sync::Arc, thread};
+use std::{path::PathBuf, sync::Arc, thread};
 
 use arc_swap::ArcSwap;
 use daemon::{Health, now_unix_millis};
 use registry::{Author, Change, Command, Commit, Key, Moment, Registry, Revision, Touched};
 use spiffe::Timestamp;
-use store::{Log, StoreError};
+use store::{Judged, Log, StoreError, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{ledger::Unavailable, wakes::Wakes};
@@ -40,6 +40,7 @@ pub enum WriterEnd {
 pub(crate) struct Writer {
     log: Box<dyn Log>,
     current: Arc<ArcSwap<Registry>>,
+    newest: Arc<ArcSwap<Witness>>,
     wakes: Wakes,
     changes: watch::Sender<()>,
     health: Health,
@@ -57,6 +58,10 @@ pub(crate) trait Job: Send {
 pub(crate) enum Message {
     /// To decide a command.
     Decide(Box<dyn Job>),
+    /// To copy the log to a file that is not there, and tell what is in the copy.
+    BackUp { to: PathBuf, answer: oneshot::Sender<Result<Arc<Registry>, Unavailable>> },
+    /// What a witness that somebody kept shows.
+    Judge { kept: Box<Witness>, answer: oneshot::Sender<Judged> },
     /// To close the log, whoever may still want something of it.
     Close,
 }
@@ -132,12 +137,13 @@ impl Writer {
     pub(crate) fn new(
         log: Box<dyn Log>,
         current: Arc<ArcSwap<Registry>>,
+        newest: Arc<ArcSwap<Witness>>,
         wakes: Wakes,
         changes: watch::Sender<()>,
         health: Health,
     ) -> Self {
         let compact_at = current.load().revision().0 + COMPACT_EVERY;
-        Self { log, current, wakes, changes, health, compact_at }
+        Self { log, current, newest, wakes, changes, health, compact_at }
     }
 
     /// Starts the thread. It ends with the queue, when it is told to, or when the log can take nothing
@@ -165,6 +171,19 @@ impl Writer {
                         return error.into();
                     }
                 }
+                Message::BackUp { to, answer } => {
+                    let copied = self.log.backup(&to).map(|()| self.current.load_full());
+                    drop(answer.send(copied.map_err(|error| Unavailable(error.to_string()))));
+                }
+                Message::Judge { kept, answer } => match self.log.judge(&kept) {
+                    Ok(judged) => drop(answer.send(judged)),
+                    // What would be decided on top of an older copy would not know what had ended.
+                    Err(error) => {
+                        tracing::error!(%error, witness = ?kept.revision, "an agent has seen more of the log than there is");
+                        self.health.unready(PART, error.to_string());
+                        return error.into();
+                    }
+                },
                 Message::Close => break,
             }
         }
@@ -214,6 +233,7 @@ impl Writer {
         }
         self.health.ready(PART);
         let moved = group.moves_clocks();
+        self.newest.store(Arc::new(self.log.witness()));
         self.current.store(Arc::new(group.draft));
         group.touched.iter().for_each(|touched| self.wakes.wake(&touched.audience()));
         if moved {
@@ -299,6 +319,18 @@ mod tests {
         }
         fn backup(&mut self, to: &std::path::Path) -> Result<(), StoreError> {
             self.0.backup(to)
+        }
+        fn witness(&self) -> Witness {
+            self.0.witness()
+        }
+        fn judge(&mut self, kept: &Witness) -> Result<Judged, StoreError> {
+            self.0.judge(kept)
+        }
+        fn begin_anew(&mut self, first: &Commit) -> Result<(), StoreError> {
+            self.0.begin_anew(first)
+        }
+        fn origin(&self) -> Option<&store::Origin> {
+            self.0.origin()
         }
     }
 

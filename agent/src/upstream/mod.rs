@@ -7,6 +7,7 @@
 mod anchor;
 mod join;
 mod news;
+mod seen;
 mod signer;
 mod spire;
 mod token;
@@ -27,6 +28,7 @@ use tonic::{Code, transport::Channel};
 pub(crate) use self::{
     anchor::Anchor,
     news::{News, Teller},
+    seen::Seen,
     signer::{Order, Shown, Signer},
     spire::{GivenError, Kept as KeptSpireBundle},
     token::TokenSource,
@@ -52,6 +54,7 @@ pub(crate) struct Upstream {
     /// The server does not take the certificate any more, though it is valid.
     is_refused: AtomicBool,
     channel: Mutex<Option<Channel>>,
+    seen: Seen,
     /// Why the server expelled this node, until it has joined again.
     expelled: Mutex<Option<String>>,
     /// What there is beside, if it is a SPIRE server.
@@ -101,6 +104,7 @@ pub(crate) async fn follow(upstream: Arc<Upstream>, known: Option<(LogId, Revisi
         Ok(never) => match never {},
     };
     *upstream.channel.lock() = None;
+    upstream.seen.keep();
     teller.tell(News::Over(trouble)).await;
 }
 
@@ -108,6 +112,7 @@ impl Upstream {
     /// What was kept of the server, under these terms.
     pub(crate) fn open(terms: Terms, state: Arc<State>) -> Result<Self, StateError> {
         let key = state.key()?;
+        let seen = state.seen()?;
         let certificate = state.certificate(&key)?.map(Arc::new);
         if let (Some(wanted), Some(kept)) = (&terms.trust_domain, &certificate)
             && !kept.id.is_in(wanted)
@@ -134,6 +139,7 @@ impl Upstream {
             certificate: Mutex::new(certificate),
             is_refused: AtomicBool::new(false),
             channel: Mutex::new(None),
+            seen,
             expelled: Mutex::new(None),
             spire,
         })
@@ -152,6 +158,11 @@ impl Upstream {
     /// The pin that the server's bundle is verified with.
     pub(crate) fn pin(&self) -> Option<Pin> {
         self.trust.pin()
+    }
+
+    /// The newest revision that the server has shown.
+    pub(crate) fn head(&self) -> Option<u64> {
+        self.seen.head().map(|head| head.revision.0)
     }
 
     /// The agent's certificate, whether valid still or not.

@@ -33,7 +33,10 @@ pub(super) async fn follow(
     };
     let mut client = node::Client::new(channel.clone());
     let known = known.as_ref().map(|(log, at)| (log, *at));
-    let mut view = client.follow(known).await.map_err(|error| upstream.turned_away(error))?;
+    let mut view = client
+        .follow(known, upstream.seen.head().as_ref())
+        .await
+        .map_err(|error| upstream.turned_away(error))?;
     *upstream.channel.lock() = Some(channel);
     teller.tell(News::Input(Input::Connected)).await;
     loop {
@@ -45,6 +48,7 @@ pub(super) async fn follow(
         {
             teller.tell(News::Input(Input::Bundles(upstream.bundles()))).await;
         }
+        upstream.seen.hear(&step.head);
         teller.tell(News::Heard).await;
         teller
             .tell(News::Input(match step.change {

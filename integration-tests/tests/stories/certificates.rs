@@ -14,7 +14,7 @@ use crate::SOON;
 /// Asks for the node's view, which only an agent may.
 async fn follow(address: &str, identity: Option<&Identity>) -> Result<u64, Status> {
     let channel = tls::connect(address, identity).await.map_err(Status::unauthenticated)?;
-    let request = FollowRequest { log: String::new(), from: 0 };
+    let request = FollowRequest::default();
     let mut stream = NodeClient::new(channel).follow(request).await?.into_inner();
     let delta = stream.message().await?.ok_or_else(|| Status::unknown("no delta"))?;
     Ok(delta.to)

@@ -23,6 +23,7 @@ fn a_flipped_byte_in_any_row_stops_the_server_and_names_the_command_that_restore
     }
     let log = data.join("state/server/log.db");
     let whole = fs::read(&log).expect("it is ours");
+    let mark = fs::read(log.with_extension("mark")).expect("it is ours");
     let needle = b"/flip-me";
     let places: Vec<_> =
         (0..whole.len() - needle.len()).filter(|at| whole[*at..].starts_with(needle)).collect();
@@ -32,7 +33,7 @@ fn a_flipped_byte_in_any_row_stops_the_server_and_names_the_command_that_restore
     for place in places {
         let mut changed = whole.clone();
         changed[place + 1] = b'g';
-        put_back(&log, &changed);
+        put_back(&log, &changed, &mark);
         let mut command = writ_command();
         command.args(["up", "--output", "json", "--data"]).arg(&data);
         let mut up = Running::start(&mut command, &format!("up-{place}"), folder.path());
@@ -55,17 +56,19 @@ fn a_flipped_byte_in_any_row_stops_the_server_and_names_the_command_that_restore
     }
     assert!(noticed >= 2, "the object's row and its event's, but {noticed} were noticed");
 
-    put_back(&log, &whole);
+    put_back(&log, &whole, &mark);
     let writ = Writ::up_at(folder, data, &[]);
     assert!(writ.run(&["entry", "show"]).done().out.contains("/flip-me"), "unchanged it is served again");
 }
 
-/// The database with these bytes, and nothing of what a run since then has left beside it.
-fn put_back(log: &Path, bytes: &[u8]) {
+/// The database with these bytes and its mark of then, and nothing of what a run since then has left
+/// beside it.
+fn put_back(log: &Path, bytes: &[u8], mark: &[u8]) {
     for side in ["-wal", "-shm"] {
         let mut name = log.as_os_str().to_owned();
         name.push(side);
         let _ = fs::remove_file(name); // mostly there is none
     }
     fs::write(log, bytes).expect("it is ours");
+    fs::write(log.with_extension("mark"), mark).expect("it is ours");
 }

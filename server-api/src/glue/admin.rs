@@ -4,12 +4,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use proto::writ::admin::v1::{
-    ApplyRequest, CreateTokenRequest, ListRequest, NodeRequest, PurgeNodesRequest, ResetTokenRequest,
-    ShowBundleRequest, StatusRequest, admin_client::AdminClient,
+    ApplyRequest, BackupPart, BackupRequest, CreateTokenRequest, ListRequest, NodeRequest, PurgeNodesRequest,
+    ResetTokenRequest, ShowBundleRequest, StatusRequest, admin_client::AdminClient,
 };
 use registry::Key;
 use spiffe::Timestamp;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Streaming, transport::Channel};
+use zeroize::Zeroizing;
 
 use super::CallError;
 use crate::connect::{ConnectError, connect_private};
@@ -46,7 +47,55 @@ pub struct NewToken {
     pub warnings: Vec<String>,
 }
 
+/// Who can open a backup. Has no `Debug`, because a passphrase is a secret.
+pub enum SealedFor {
+    /// Whoever knows it.
+    Passphrase(Zeroizing<String>),
+    /// Each of these (`age1…`).
+    Recipients(Vec<String>),
+}
+
+/// A backup on its way here.
+pub struct Backup {
+    parts: Streaming<BackupPart>,
+    content: Option<Bytes>,
+}
+
+impl Backup {
+    /// The next bytes of the file; `None` once all of them have come.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+        while let Some(part) = self.parts.message().await? {
+            if !part.content.is_empty() {
+                self.content = Some(part.content);
+            }
+            if !part.data.is_empty() {
+                return Ok(Some(part.data));
+            }
+        }
+        match self.content {
+            Some(_) => Ok(None),
+            None => Err(CallError::Unavailable("the backup was cut; make it again".to_owned())),
+        }
+    }
+
+    /// What is in it, as JSON; known at the end.
+    pub fn content(&self) -> Option<&Bytes> {
+        self.content.as_ref()
+    }
+}
+
 impl Client {
+    /// A backup of the server.
+    pub async fn backup(&mut self, sealed_for: SealedFor) -> Result<Backup, CallError> {
+        let request = match sealed_for {
+            SealedFor::Passphrase(mut passphrase) => {
+                BackupRequest { passphrase: std::mem::take(&mut passphrase), ..BackupRequest::default() }
+            }
+            SealedFor::Recipients(recipients) => BackupRequest { recipients, ..BackupRequest::default() },
+        };
+        Ok(Backup { parts: self.0.backup(request).await?.into_inner(), content: None })
+    }
+
     /// Connects to the server's private socket.
     pub async fn connect(socket: &Path) -> Result<Self, ConnectError> {
         Ok(Self::new(connect_private(socket).await?))

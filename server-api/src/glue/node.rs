@@ -16,7 +16,7 @@ use tonic::{Code, Request, Streaming, transport::Channel};
 use super::CallError;
 use crate::wire::{
     bundle,
-    delta::{Assembler, Followed},
+    delta::{Assembler, Followed, Head},
 };
 
 /// Speaks to a server for an agent.
@@ -86,11 +86,14 @@ impl Client {
     }
 
     /// Follows this node's view from what is known of it; nothing known asks for a snapshot.
-    pub async fn follow(&mut self, known: Option<(&LogId, Revision)>) -> Result<Follow, CallError> {
-        let request = match known {
-            Some((log, from)) => FollowRequest { log: log.0.clone(), from: from.0 },
-            None => FollowRequest::default(),
-        };
+    /// What any server of the trust domain has shown as the newest lets this one notice what it lost.
+    pub async fn follow(
+        &mut self,
+        known: Option<(&LogId, Revision)>,
+        seen: Option<&Head>,
+    ) -> Result<Follow, CallError> {
+        let (log, from) = known.map_or_else(Default::default, |(log, from)| (log.0.clone(), from.0));
+        let request = FollowRequest { log, from, seen: seen.map(Head::to_wire) };
         let parts = self.0.follow(request).await?.into_inner();
         Ok(Follow { parts, assembler: Assembler::default() })
     }

@@ -2,6 +2,7 @@
 
 use std::vec;
 
+use bytes::Bytes;
 use proto::writ::node::v1 as node;
 use registry::{Delta, Key, LogId, Object, Revision, Snapshot, Stored};
 use spiffe::{SignedBundle, Timestamp};
@@ -27,7 +28,38 @@ pub struct Followed {
     pub at: Timestamp,
     /// The signed bundle, where the change touched it or the view is replaced.
     pub bundle: Option<SignedBundle>,
+    /// The newest revision of the log when the server looked.
+    pub head: Head,
 }
+
+/// The newest revision of a log, which its server can recognise later by the proof.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// The log.
+    pub log: LogId,
+    /// Its newest revision.
+    pub revision: Revision,
+    /// Opaque but to the server.
+    pub proof: Bytes,
+}
+
+impl Head {
+    /// As an agent shows it to a server.
+    pub fn to_wire(&self) -> node::Head {
+        let Self { log, revision, proof } = self.clone();
+        node::Head { log: log.0, revision: revision.0, proof }
+    }
+
+    /// Of what an agent shows; longer than any of ours it means nothing.
+    pub fn from_wire(head: node::Head) -> Option<Self> {
+        let node::Head { log, revision, proof } = head;
+        let is_short = log.len() <= MAX_LOG_ID && proof.len() <= MAX_PROOF;
+        is_short.then_some(Self { log: LogId(log), revision: Revision(revision), proof })
+    }
+}
+
+const MAX_LOG_ID: usize = 128;
+const MAX_PROOF: usize = 256;
 
 /// What a step does to the view.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,13 +85,15 @@ pub struct Parts {
 impl Parts {
     /// The parts of a step.
     pub fn of(followed: Followed) -> Self {
-        let Followed { change, at, bundle } = followed;
+        let Followed { change, at, bundle, head: newest } = followed;
         let head = |log: LogId, from: Revision, to: Revision, snapshot| node::Delta {
             log: log.0,
             from: from.0,
             to: to.0,
             snapshot,
             at: at.unix_millis(),
+            head: newest.revision.0,
+            head_proof: newest.proof.clone(),
             ..node::Delta::default()
         };
         let (head, gone, put) = match change {
@@ -119,6 +153,7 @@ impl Assembler {
     /// Takes one more part; the last one of a step makes it whole.
     pub fn add(&mut self, part: node::Delta) -> Result<Option<Followed>, WireError> {
         let (at, more) = (Timestamp::from_unix_millis(part.at), part.more);
+        let (head, head_proof) = (Revision(part.head), part.head_proof.clone());
         let mut step = match self.0.take() {
             None => Unfinished {
                 log: part.log.clone(),
@@ -137,13 +172,17 @@ impl Assembler {
             return Ok(None);
         }
         let (log, to) = (LogId(step.log), Revision(step.to));
+        let head = Head { log: log.clone(), revision: head, proof: head_proof };
+        if head.proof.len() > MAX_PROOF {
+            return Err(WireError::field("head_proof", format_args!("{} bytes", head.proof.len())));
+        }
         let change = match step.snapshot {
             true => Change::Snapshot(Snapshot { log, at: to, objects: step.put }),
             false => {
                 Change::Delta(Delta { log, from: Revision(step.from), to, put: step.put, gone: step.gone })
             }
         };
-        Ok(Some(Followed { change, at, bundle: step.bundle }))
+        Ok(Some(Followed { change, at, bundle: step.bundle, head }))
     }
 }
 
@@ -198,7 +237,8 @@ mod tests {
     }
 
     fn followed(change: Change) -> Followed {
-        Followed { change, at: Timestamp::from_unix_millis(7), bundle: None }
+        let head = Head { log: log(), revision: Revision(11), proof: vec![1; 64].into() };
+        Followed { change, at: Timestamp::from_unix_millis(7), bundle: None, head }
     }
 
     fn assembled(parts: Vec<node::Delta>) -> Option<Followed> {
@@ -221,6 +261,7 @@ mod tests {
         assert!(parts.len() > 2, "{} parts", parts.len());
         let whole = assembled(parts).unwrap();
         assert_eq!(whole.at, Timestamp::from_unix_millis(7));
+        assert_eq!((whole.head.revision, whole.head.proof.len()), (Revision(11), 64));
         assert_eq!(whole.change, Change::Snapshot(snapshot));
     }
 

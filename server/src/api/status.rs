@@ -20,6 +20,7 @@ pub(crate) fn json(server: &Server) -> Value {
         "socket": server.socket,
         "log": registry.log(),
         "revision": registry.revision(),
+        "restored_from": server.lost.json(server.ledger.origin()),
         "waiting": server.ledger.waiting(),
         "entries": registry.entries().len(),
         "nodes": nodes(&registry),
@@ -51,6 +52,7 @@ fn nodes(registry: &Registry) -> Value {
         "joining": count(NodeState::Joining),
         "banned": count(NodeState::Banned),
         "fenced": count(NodeState::Fenced),
+        "restored": count(NodeState::Restored),
     })
 }
 

@@ -2,12 +2,12 @@
 
 use std::{pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use proto::writ::admin::v1::{
-    ApplyRequest, ApplyResponse, CreateTokenRequest, CreateTokenResponse, ListRequest, NodeRequest,
-    NodeResponse, Object as WireObject, PurgeNodesRequest, PurgeNodesResponse, ResetTokenRequest,
-    ResetTokenResponse, ShowBundleRequest, ShowBundleResponse, StatusRequest, StatusResponse,
-    admin_server::Admin,
+    ApplyRequest, ApplyResponse, BackupPart, BackupRequest, CreateTokenRequest, CreateTokenResponse,
+    ListRequest, NodeRequest, NodeResponse, Object as WireObject, PurgeNodesRequest, PurgeNodesResponse,
+    ResetTokenRequest, ResetTokenResponse, ShowBundleRequest, ShowBundleResponse, StatusRequest,
+    StatusResponse, admin_server::Admin,
 };
 use registry::{
     Key, Registry, Stored,
@@ -22,7 +22,9 @@ use server_api::wire::{
     status,
 };
 use spiffe::{SpiffeId, Timestamp, TrustDomain};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
 
 use super::{caller, unavailable};
 use crate::{
@@ -31,6 +33,10 @@ use crate::{
         apply,
         status::json,
         tokens::{self, TokenError},
+    },
+    backup::{
+        age::To,
+        create::{CreateError, Part, create},
     },
 };
 
@@ -158,6 +164,38 @@ impl Admin for Service {
         let document = bundle.document().into();
         Ok(Response::new(ShowBundleResponse { document, trust_domain: trust_domain.to_string() }))
     }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupPart, Status>> + Send>>;
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let author = caller(&request)?.author();
+        let BackupRequest { passphrase, recipients } = request.into_inner();
+        let passphrase = Zeroizing::new(passphrase);
+        let to = match (passphrase.is_empty(), recipients.len()) {
+            (false, 0) => To::Passphrase(passphrase),
+            (true, 1..=MOST_RECIPIENTS) => {
+                let all = recipients.iter().map(|text| read("recipients", text));
+                To::Recipients(all.collect::<Result<_, _>>()?)
+            }
+            _ => {
+                return Err(Status::invalid_argument(
+                    "a backup is sealed by a passphrase, or for up to 100 recipients",
+                ));
+            }
+        };
+        let failed = |error: CreateError| Status::unavailable(error.to_string());
+        let parts = create(self.0.clone(), to, author).await.map_err(failed)?;
+        let parts = ReceiverStream::new(parts).map(move |part| match part {
+            Ok(Part::Data(data)) => Ok(BackupPart { data, ..BackupPart::default() }),
+            Ok(Part::Done(content)) => {
+                let content =
+                    serde_json::to_vec(&content).map_err(|error| Status::internal(error.to_string()))?;
+                Ok(BackupPart { content: content.into(), ..BackupPart::default() })
+            }
+            Err(error) => Err(failed(error)),
+        });
+        Ok(Response::new(Box::pin(parts)))
+    }
 }
 
 impl Service {
@@ -174,6 +212,8 @@ impl Service {
         }
     }
 }
+
+const MOST_RECIPIENTS: usize = 100;
 
 /// The objects of a kind, or those of them with these keys that are there.
 fn listed(registry: &Registry, kind: &str, keys: &[String]) -> Result<Vec<Stored>, Status> {

@@ -9,7 +9,10 @@ use proto::writ::node::v1::{
     return_request::Step as Said, return_response::Step as Answered,
 };
 use registry::{LogId, Revision};
-use server_api::wire::{bundle, delta::Parts};
+use server_api::wire::{
+    bundle,
+    delta::{Head, Parts},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -38,7 +41,10 @@ impl Node for Service {
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
         let caller = node_caller(&request)?;
-        let FollowRequest { log, from } = request.into_inner();
+        let FollowRequest { log, from, seen } = request.into_inner();
+        if let Some(seen) = seen.and_then(Head::from_wire) {
+            self.0.lost.hear(&self.0.ledger, &caller, seen).await;
+        }
         let steps = push::follow(self.0.clone(), caller, LogId(log), Revision(from), self.0.shutdown.clone());
         let parts = ReceiverStream::new(steps).flat_map(|step| match step {
             Ok(followed) => stream::iter(Parts::of(followed)).map(Ok).left_stream(),

@@ -68,7 +68,7 @@ async fn without_a_certificate_nothing_but_joining_and_the_signed_bundle_is_serv
     stranger.bundle().await.unwrap();
     let denied = |error: &CallError| matches!(error, CallError::Refused { code: Code::PermissionDenied, message } if message == "not allowed");
     assert!(denied(&stranger.sign(&[order("e")]).await.unwrap_err()));
-    assert!(denied(&stranger.follow(None).await.err().unwrap()));
+    assert!(denied(&stranger.follow(None, None).await.err().unwrap()));
     let mut admin = admin::Client::new(channel);
     assert!(denied(&admin.status().await.unwrap_err()));
     assert!(denied(&admin.create_token("n", 0).await.err().unwrap()));

@@ -189,7 +189,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) async fn follow(agent: &Agent, known: Option<(&LogId, Revision)>) -> Result<Self, CallError> {
-        let follow = agent.node().await.follow(known).await?;
+        let follow = agent.node().await.follow(known, None).await?;
         let (log, at) = known.map_or((LogId(String::new()), Revision(0)), |(log, at)| (log.clone(), at));
         Ok(Self { follow, objects: Vec::new(), log, at, bundle: None })
     }

@@ -5,6 +5,8 @@ pub(crate) mod admin;
 pub(crate) mod agent;
 mod apply;
 mod authority;
+#[cfg(feature = "server")]
+mod backup;
 mod bundle;
 mod completions;
 #[cfg(any(feature = "server", feature = "agent"))]
@@ -116,6 +118,10 @@ enum Verb {
     /// Authorities: the keys that sign, and how they take turns
     #[command(subcommand, after_help = authority::EXAMPLES)]
     Authority(authority::AuthorityVerb),
+    /// Backups: the server's state and keys, sealed in one file
+    #[cfg(feature = "server")]
+    #[command(subcommand, after_help = backup::EXAMPLES)]
+    Backup(backup::BackupVerb),
     /// Be a workload: fetch what the agent gives this process
     #[command(subcommand, after_help = fetch::EXAMPLES)]
     Fetch(fetch::Fetch),
@@ -181,6 +187,8 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Node(verb) => client(node::run(verb, &shared)),
         Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
         Verb::Authority(verb) => client(authority::run(verb, &shared)),
+        #[cfg(feature = "server")]
+        Verb::Backup(verb) => client(backup::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
         Verb::Validate(validate) => validate::run(&validate),

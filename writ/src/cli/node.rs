@@ -116,6 +116,7 @@ fn text(nodes: &[Node]) -> String {
             NodeState::Active => "active",
             NodeState::Banned => "banned",
             NodeState::Fenced => "fenced",
+            NodeState::Restored => "restored",
         };
         vec![node.id.to_string(), state.to_owned(), plain(&node.attestor), node.expires_at.to_string()]
     });

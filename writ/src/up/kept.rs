@@ -31,13 +31,18 @@ struct File {
 }
 
 impl Kept {
+    /// Whether the directory remembers anything.
+    pub(super) fn is_there(layout: &Layout) -> bool {
+        path(layout).exists()
+    }
+
     /// What the directory remembers, with what the command line says now.
     pub(super) fn open(
         layout: &Layout,
         trust_domain: Option<TrustDomain>,
         listen: Option<&str>,
     ) -> Result<Self> {
-        let path = layout.state.join("up.json");
+        let path = path(layout);
         let file: Option<File> = match read_private(&path, LARGEST)? {
             Some(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| {
                 format!(
@@ -75,6 +80,10 @@ impl Kept {
         write_private(&self.path, &serde_json::to_vec(&file)?)?;
         Ok(())
     }
+}
+
+fn path(layout: &Layout) -> PathBuf {
+    layout.state.join("up.json")
 }
 
 /// An address from the command line; without a port the remembered one stays.

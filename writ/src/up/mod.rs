@@ -70,6 +70,16 @@ pub(crate) async fn run(up: Up, shared: &Shared) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whose directory of `writ up` this is, if it is one.
+pub(crate) fn trust_domain_of(layout: &Layout) -> Result<Option<TrustDomain>> {
+    Kept::is_there(layout).then(|| Ok(Kept::open(layout, None, None)?.trust_domain)).transpose()
+}
+
+/// Makes a directory one of `writ up`, for a server that listened there.
+pub(crate) fn remember(layout: &Layout, trust_domain: &TrustDomain, listened_on: &str) -> Result<()> {
+    Kept::open(layout, Some(trust_domain.clone()), None)?.listened_on(listened_on)
+}
+
 /// Takes the directory for this process alone, and makes sure that only we can change it.
 fn take(layout: &Layout) -> Result<daemon::DirLock> {
     daemon::private_dir(&layout.state)?;
