@@ -170,6 +170,9 @@ impl Shell {
 
     /// Whether a view that came goes on from the one that is known.
     fn compare(&self, snapshot: &Snapshot) {
+        if !self.upstream.has_a_log() {
+            return;
+        }
         let has = |id: &EntryId| self.spine.has(id);
         if let Some(anew) = Anew::notice(self.spine.position(), has, snapshot) {
             anew.tell();

@@ -192,7 +192,11 @@ impl Agent {
     #[must_use]
     pub fn refused(server: &Server, token: &str, folder: Folder) -> String {
         let mut command = writ_command();
-        command.args(["agent", "run", "--config"]).arg(Self::configured(server, &folder, &format!("token = {token:?}\n")));
+        command.args(["agent", "run", "--config"]).arg(Self::configured(
+            server,
+            &folder,
+            &format!("token = {token:?}\n"),
+        ));
         let mut running = Running::start(&mut command, "agent", folder.path());
         assert!(!running.ended(START).success(), "the token was taken");
         running.log()

@@ -160,6 +160,11 @@ impl Upstream {
         self.trust.pin()
     }
 
+    /// Whether the server's revisions are of a log that outlives this agent; a SPIRE server has none.
+    pub(crate) fn has_a_log(&self) -> bool {
+        self.spire.is_none()
+    }
+
     /// The newest revision that the server has shown.
     pub(crate) fn head(&self) -> Option<u64> {
         self.seen.head().map(|head| head.revision.0)

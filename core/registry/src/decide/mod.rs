@@ -1,8 +1,8 @@
 //! Commands and how they are decided: one file a noun.
 
 pub mod authority;
-pub mod bundle;
 pub mod backup;
+pub mod bundle;
 pub mod entry;
 pub mod expire;
 pub mod fence;

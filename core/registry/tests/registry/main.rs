@@ -4,8 +4,8 @@
 
 mod apply;
 mod authorities;
-mod bundles;
 mod backups;
+mod bundles;
 mod entries;
 mod follow;
 mod nodes;
