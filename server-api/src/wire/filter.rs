@@ -27,8 +27,8 @@ pub struct EntryFilter {
     pub federates_with: Option<(BTreeSet<TrustDomain>, Match)>,
     /// They have this hint.
     pub hint: Option<String>,
-    /// Whether they are downstream.
-    pub downstream: Option<bool>,
+    /// Whether they are downstream. SPIRE's command line always says `false` where it does not ask.
+    pub downstream: bool,
 }
 
 impl EntryFilter {
@@ -39,20 +39,22 @@ impl EntryFilter {
             && self.selectors.as_ref().is_none_or(|(asked, how)| how.holds(asked, &entry.selectors))
             && self.federates_with.as_ref().is_none_or(|(asked, how)| how.holds(asked, &entry.federates_with))
             && self.hint.as_ref().is_none_or(|hint| entry.hint == *hint)
-            && self.downstream.is_none_or(|downstream| entry.downstream == downstream)
+            && (!self.downstream || entry.downstream)
     }
 
     /// The filter of a ListEntries.
     pub fn of_list(filter: Option<list_entries_request::Filter>) -> Result<Self, WireError> {
         let Some(f) = filter else { return Ok(Self::default()) };
-        let filter = Self { hint: f.by_hint, downstream: f.by_downstream, ..Self::default() };
+        let filter =
+            Self { hint: f.by_hint, downstream: f.by_downstream.unwrap_or_default(), ..Self::default() };
         filter.and(f.by_spiffe_id, f.by_parent_id, f.by_selectors, f.by_federates_with)
     }
 
     /// The filter of a CountEntries.
     pub fn of_count(filter: Option<count_entries_request::Filter>) -> Result<Self, WireError> {
         let Some(f) = filter else { return Ok(Self::default()) };
-        let filter = Self { hint: f.by_hint, downstream: f.by_downstream, ..Self::default() };
+        let filter =
+            Self { hint: f.by_hint, downstream: f.by_downstream.unwrap_or_default(), ..Self::default() };
         filter.and(f.by_spiffe_id, f.by_parent_id, f.by_selectors, f.by_federates_with)
     }
 

@@ -200,9 +200,18 @@ fn moment(text: &str) -> Result<Option<Timestamp>, WireError> {
     match text {
         "" => Ok(None),
         text => Timestamp::parse_rfc3339(text)
+            .or_else(|| Timestamp::parse_rfc3339(&from_spire(text)?))
             .map(Some)
             .ok_or_else(|| WireError("by_expires_before: it is not an RFC 3339 time".to_owned())),
     }
+}
+
+/// SPIRE's command line writes `2006-01-02 15:04:05 -0700 -07`, of which the last part repeats the zone.
+fn from_spire(text: &str) -> Option<String> {
+    let mut parts = text.split(' ');
+    let (date, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
+    let (hours, minutes) = zone.split_at_checked(3)?;
+    Some(format!("{date}T{time}{hours}:{minutes}"))
 }
 
 fn csr(params: Option<AgentX509svidParams>) -> Result<bytes::Bytes, Status> {
