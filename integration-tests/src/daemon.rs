@@ -212,6 +212,33 @@ impl Agent {
         folder.write("agent.toml", config + more)
     }
 
+    /// Joins a SPIRE server with one of its tokens, asking it every second what changed.
+    #[must_use]
+    pub fn join_spire(server: &crate::spire::Server, token: &str) -> Self {
+        let folder = Folder::new();
+        let config = spire_config(server, token, &folder);
+        let (running, _) = run("agent", &config, &folder);
+        Self { running, config, folder }
+    }
+
+    /// Starts it again with the server's present bundle and another token.
+    pub fn give_again(&mut self, server: &crate::spire::Server, token: &str) {
+        kill(&mut self.running);
+        self.config = spire_config(server, token, &self.folder);
+        (self.running, _) = run("agent", &self.config, &self.folder);
+    }
+
+    /// Runs `writ …` about this agent.
+    pub fn run(&self, arguments: &[&str]) -> Answer {
+        Answer::of(writ_command().args(arguments).arg("--socket").arg(self.socket()))
+    }
+
+    /// The file of its directory that has this name.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Kills it without warning and starts it again.
     pub fn kill_and_start(&mut self) {
         self.kill();
@@ -270,6 +297,18 @@ impl Agent {
     pub fn log(&self) -> String {
         self.running.log()
     }
+}
+
+/// An agent of a SPIRE server that asks it every second what changed.
+fn spire_config(server: &crate::spire::Server, token: &str, folder: &Folder) -> PathBuf {
+    let bundle = folder.write("spire.pem", server.commands.bundle());
+    let [state, private, public] = ["state", "private", "public"].map(|name| folder.join(name));
+    let config = format!(
+        "server = {:?}\ntoken = {token:?}\nstate_dir = {state:?}\nprivate_dir = {private:?}\npublic_dir = {public:?}\n\
+         [spire]\ntrust_domain = \"writ.local\"\ntrust_bundle = {bundle:?}\nsync_interval = \"1s\"\n",
+        server.address,
+    );
+    folder.write("agent.toml", config)
 }
 
 fn kill(running: &mut Running) {

@@ -12,6 +12,7 @@ pub mod needs;
 pub mod node;
 pub mod raw;
 mod running;
+pub mod spire;
 pub mod tls;
 pub mod workload;
 mod writ;

@@ -38,6 +38,13 @@ pub fn go_client(name: &str) -> Option<PathBuf> {
     have(path.exists(), "install Go 1.24 or newer, then: cargo xtask test tools").then_some(path)
 }
 
+/// The path of one of SPIRE's own programs, which `cargo xtask test` built.
+#[must_use]
+pub fn spire(name: &str) -> Option<PathBuf> {
+    let path = built("clients/spire").join(name);
+    have(path.exists(), "install Go 1.26 or newer, then: cargo xtask test spire").then_some(path)
+}
+
 /// A path below the folder that cargo builds into.
 pub(crate) fn built(name: &str) -> PathBuf {
     let this = env::current_exe().expect("a test knows its own program");

@@ -123,9 +123,11 @@ async fn bundles(
 fn turned_away(upstream: &Upstream, error: CallError) -> Trouble {
     let CallError::Agent { reason, .. } = &error else { return error.into() };
     match reason {
-        Reason::AgentBanned => upstream.expelled(error.to_string()),
+        // SPIRE's own words name the method that was called and not what happened.
+        Reason::AgentBanned => upstream.expelled("the server has banned this node".to_owned()),
         Reason::AgentNotAttested => upstream.expelled(format!(
-            "{error}; run on the server: {}, and start the agent with what it prints",
+            "the server has evicted this node, or never knew it; run there: {}, and start the agent with what \
+             it prints",
             upstream.token_maker()
         )),
         // With a token, the next try joins anew.

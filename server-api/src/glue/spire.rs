@@ -17,10 +17,10 @@ use proto::spire::{
         },
         svid::v1::{BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, svid_client::SvidClient},
     },
-    types::{Entry as WireEntry, Status as ItemStatus},
+    types::{Bundle as WireBundle, Entry as WireEntry, Status as ItemStatus},
 };
-use registry::objects::{Bundle, Entry, EntryId};
-use spiffe::{Timestamp, TrustDomain};
+use registry::objects::{Bundle, Entry, EntryId, Tainted};
+use spiffe::{Timestamp, TrustDomain, x509::Certificate};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Streaming, transport::Channel};
@@ -29,7 +29,7 @@ use super::{
     CallError,
     node::{Chain, JwtOrder, Token, Unsigned},
 };
-use crate::wire::{entry, spire_bundle};
+use crate::wire::{WireError, entry, trust_bundle};
 
 /// Speaks to a SPIRE server for an agent.
 #[derive(Clone)]
@@ -93,7 +93,7 @@ impl Client {
     /// The bundle of the server's own trust domain.
     pub async fn bundle(&mut self) -> Result<Bundle, CallError> {
         let answer = self.bundle.get_bundle(timed(GetBundleRequest::default())).await?;
-        Ok(spire_bundle::from_wire(answer.into_inner())?)
+        read_bundle(answer.into_inner())
     }
 
     /// The bundle of a foreign trust domain, if the server has one.
@@ -101,7 +101,7 @@ impl Client {
         let asked = GetFederatedBundleRequest { trust_domain: of.as_str().to_owned(), ..Default::default() };
         match self.bundle.get_federated_bundle(timed(asked)).await {
             Ok(answer) => {
-                let bundle = spire_bundle::from_wire(answer.into_inner())?;
+                let bundle = read_bundle(answer.into_inner())?;
                 match bundle.trust_domain() == of {
                     true => Ok(Some(bundle)),
                     false => Err(CallError::Nonsense(format!(
@@ -259,6 +259,23 @@ fn read(wire: WireEntry) -> Result<(Entry, Edition), String> {
     entry.map(|entry| (entry, edition)).map_err(|error| format!("{name}: {error}"))
 }
 
+/// A whole bundle. Each authority in it must be one that can vouch for something.
+fn read_bundle(mut wire: WireBundle) -> Result<Bundle, CallError> {
+    if wire.x509_authorities.len() + wire.jwt_authorities.len() > MOST_AUTHORITIES {
+        return Err(CallError::Nonsense(format!("a bundle of more than {MOST_AUTHORITIES} authorities")));
+    }
+    wire.wit_authorities.clear(); // for tokens that are neither issued nor accepted here
+    let mut tainted = Tainted::default();
+    for authority in wire.x509_authorities.iter().filter(|authority| authority.tainted) {
+        let id = |der| Certificate::parse(der).ok()?.subject_key_id_hex()?.parse().ok();
+        tainted.x509.extend(id(&authority.asn1));
+    }
+    let keys = wire.jwt_authorities.iter().filter(|key| key.tainted);
+    tainted.jwt.extend(keys.map(|key| key.key_id.clone()));
+    let bundle = Bundle::new(trust_bundle::from_wire(wire)?);
+    Ok(bundle.map_err(|error| WireError::field("bundle", error))?.with_tainted(tainted))
+}
+
 async fn next(
     answers: &mut Streaming<SyncAuthorizedEntriesResponse>,
 ) -> Result<SyncAuthorizedEntriesResponse, CallError> {
@@ -281,12 +298,14 @@ fn timed<T>(message: T) -> Request<T> {
 }
 
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const MOST_AUTHORITIES: usize = 1000;
 const MOST_ITEMS: usize = 2_000_000;
 const WITHIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
-    use proto::spire::types::Spiffeid;
+    use proto::spire::types::{JwtKey, Spiffeid, X509Certificate};
+    use spiffe::PrivateKey;
 
     use super::*;
 
@@ -327,6 +346,26 @@ mod tests {
         let told =
             |id: &str, revision_number| EntryRevision { id: id.into(), revision_number, created_at: 7 };
         assert_eq!(synced.compare(vec![told("", 0), told("e5", -1), told("e6", 0)], &none).unwrap(), ["e6"]);
+    }
+
+    #[test]
+    fn an_authority_that_can_vouch_for_nothing_spoils_the_bundle() {
+        let key = |kid: &str| {
+            let public_key = PrivateKey::generate().unwrap().public_key().unwrap().into();
+            JwtKey { public_key, key_id: kid.into(), tainted: kid == "old", ..JwtKey::default() }
+        };
+        let wire = |jwt_authorities| WireBundle {
+            trust_domain: "acme.example".into(),
+            jwt_authorities,
+            ..WireBundle::default()
+        };
+        let read = read_bundle(wire(vec![key("old"), key("new")])).unwrap();
+        assert_eq!(read.tainted().jwt, ["old".to_owned()].into());
+        assert!(read_bundle(wire(vec![key("a"), key("a")])).is_err(), "one name for two keys");
+        assert!(read_bundle(wire(vec![key("")])).is_err());
+        assert!(read_bundle(wire(vec![key("a"); MOST_AUTHORITIES + 1])).is_err());
+        let garbage = X509Certificate { asn1: b"no certificate".as_slice().into(), tainted: true };
+        assert!(read_bundle(WireBundle { x509_authorities: vec![garbage], ..wire(vec![]) }).is_err());
     }
 
     #[test]

@@ -9,7 +9,6 @@ pub mod entry;
 pub mod filter;
 pub mod id;
 pub mod selector;
-pub mod spire_bundle;
 pub mod status;
 pub mod trust_bundle;
 

@@ -130,6 +130,11 @@ impl<'a> Certificate<'a> {
         Timestamp::from_unix_seconds(self.x509.validity().not_after.timestamp())
     }
 
+    /// What its key is called in what that signs, in hexadecimal digits.
+    pub fn subject_key_id_hex(&self) -> Option<String> {
+        self.subject_key_id.map(hex::encode)
+    }
+
     /// The key identifier of whoever signed it, if it says so.
     pub fn authority_key_id(&self) -> Option<&'a [u8]> {
         self.authority_key_id
