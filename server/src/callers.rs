@@ -24,7 +24,7 @@ use crate::{ledger::Ledger, local::LocalPeer, now};
 
 /// Who may call one method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum May {
+pub enum May {
     /// Everyone, also without a client certificate.
     Anyone,
     /// An administrator: on the private socket, or with the SVID of an entry with `admin`.
@@ -40,7 +40,7 @@ pub(crate) enum May {
 }
 
 /// Every method that is served.
-pub(crate) const TABLE: &[(&str, May)] = &[
+pub const CALLERS: &[(&str, May)] = &[
     ("/writ.node.v1.Node/Bundle", May::Anyone),
     ("/writ.node.v1.Node/Return", May::Anyone), // its certificate has ended
     ("/writ.node.v1.Node/Follow", May::Node),
@@ -125,7 +125,7 @@ pub(crate) const TABLE: &[(&str, May)] = &[
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", May::Local),
 ];
 
-static ROWS: LazyLock<HashMap<&str, May>> = LazyLock::new(|| TABLE.iter().copied().collect());
+static ROWS: LazyLock<HashMap<&str, May>> = LazyLock::new(|| CALLERS.iter().copied().collect());
 
 /// Where a request came from, before anyone asked what it may.
 #[derive(Clone, Debug)]
@@ -327,16 +327,16 @@ mod tests {
         for method in &served {
             assert!(ROWS.contains_key(method.as_str()), "{method} has no row");
         }
-        for (method, _) in TABLE {
+        for (method, _) in CALLERS {
             assert!(served.iter().any(|served| served == method), "{method} is not served");
         }
-        assert_eq!(ROWS.len(), TABLE.len(), "a method has two rows");
+        assert_eq!(ROWS.len(), CALLERS.len(), "a method has two rows");
     }
 
     #[test]
     fn strangers_may_attest_return_and_see_the_bundle_and_nothing_else() {
         let open: Vec<_> =
-            TABLE.iter().filter(|(_, may)| *may == May::Anyone).map(|(method, _)| *method).collect();
+            CALLERS.iter().filter(|(_, may)| *may == May::Anyone).map(|(method, _)| *method).collect();
         let expected = [
             "/writ.node.v1.Node/Bundle",
             "/writ.node.v1.Node/Return",

@@ -29,6 +29,7 @@ mod writer;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use ca::{IssueError, KeyStoreError};
+pub use callers::{CALLERS, May};
 pub use config::{CaKeys, Config, ConfigProblem};
 use daemon::{DiskError, Health, Ready, Shutdown, disk, health, now_unix_millis, private_dir};
 pub use own::OwnError;

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod attest;
 pub mod authority;
+pub mod bundles;
 pub mod node;
 pub mod spire;
 

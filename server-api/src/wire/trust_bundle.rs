@@ -101,6 +101,26 @@ pub fn to_wire(bundle: &Bundle, registry: &Registry) -> WireBundle {
     }
 }
 
+/// A bundle that is to be set.
+pub fn authorities_to_wire(bundle: &Authorities) -> WireBundle {
+    let certificate =
+        |der: &CertificateDer<'static>| X509Certificate { asn1: der.to_vec().into(), tainted: false };
+    let key = |authority: &JwtAuthority| JwtKey {
+        public_key: authority.key.to_public_key().into(),
+        key_id: authority.kid.clone(),
+        expires_at: 0,
+        tainted: false,
+    };
+    WireBundle {
+        trust_domain: bundle.trust_domain.as_str().to_owned(),
+        x509_authorities: bundle.x509_authorities.iter().map(certificate).collect(),
+        jwt_authorities: bundle.jwt_authorities.iter().map(key).collect(),
+        refresh_hint: bundle.refresh_hint.and_then(|hint| i64::try_from(hint).ok()).unwrap_or_default(),
+        sequence_number: bundle.sequence.unwrap_or_default(),
+        wit_authorities: Vec::new(),
+    }
+}
+
 /// Keeps only what the mask names, and the trust domain; without a mask everything stays.
 pub fn masked(bundle: WireBundle, mask: Option<&BundleMask>) -> WireBundle {
     let Some(mask) = mask else { return bundle };

@@ -11,7 +11,7 @@ use registry::{
     },
     objects::{Entry, JoinToken, NodeName, Sha256, TokenState, well_known},
 };
-use spiffe::{Selector, SpiffeId, Timestamp};
+use spiffe::{SpiffeId, Timestamp};
 use zeroize::Zeroizing;
 
 use super::apply::fresh_id;
@@ -88,12 +88,12 @@ pub(crate) async fn name_node(
     author: Author,
 ) -> Result<(), TokenError> {
     let id = well_known::joined_node(ledger.current().trust_domain(), node);
-    let is_the_node = Selector::new("spiffe_id", id.as_str()).map_err(|e| Refusal::Invalid(e.to_string()))?;
+    let selectors = well_known::itself(&id);
     let entry = Entry {
         id: fresh_id().map_err(|_| no_randomness())?,
         spiffe_id: alias,
         parent_id: id,
-        selectors: BTreeSet::from([is_the_node]),
+        selectors,
         x509_svid_ttl: 0,
         jwt_svid_ttl: 0,
         federates_with: BTreeSet::new(),

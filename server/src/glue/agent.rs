@@ -16,6 +16,7 @@ use proto::spire::{
     types::{Agent as WireAgent, JoinToken, Spiffeid, X509svid},
 };
 use registry::{
+    Refusal,
     decide::node::{BanNode, EvictNode},
     objects::{Node, NodeState},
 };
@@ -143,14 +144,14 @@ impl Agent for Service {
         let author = caller(&request)?.author();
         let command = EvictNode { id: node_id(request.into_inner().id)? };
         let done = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
-        done.map(Response::new).map_err(|refusal| status::call(&refusal))
+        done.map(Response::new).map_err(|refusal| refused(&refusal))
     }
 
     async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
         let author = caller(&request)?.author();
         let command = BanNode { id: node_id(request.into_inner().id)? };
         let done = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
-        done.map(Response::new).map_err(|refusal| status::call(&refusal))
+        done.map(Response::new).map_err(|refusal| refused(&refusal))
     }
 }
 
@@ -196,6 +197,7 @@ impl NodeFilter {
     }
 }
 
+/// RFC 3339, or as SPIRE's command line writes it.
 fn moment(text: &str) -> Result<Option<Timestamp>, WireError> {
     match text {
         "" => Ok(None),
@@ -228,6 +230,14 @@ fn svid(granted: Granted) -> X509svid {
     }
 }
 
+/// SPIRE's words where its command line has words of its own for them.
+fn refused(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::NotFound(_) => Status::not_found("agent not found"),
+        _ => status::call(refusal),
+    }
+}
+
 fn node_id(asked: Option<Spiffeid>) -> Result<SpiffeId, Status> {
     Ok(id::from_wire("id", asked)?)
 }
@@ -236,5 +246,23 @@ fn not_made(error: TokenError) -> Status {
     match error {
         TokenError::Refused(refusal) => status::call(&refusal),
         TokenError::Unavailable(error) => unavailable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_as_both_command_lines_write_them() {
+        let rfc = moment("2026-11-22T10:00:00Z").unwrap();
+        assert_eq!(moment("2026-11-22 10:00:00 +0000 +00"), Ok(rfc));
+        assert_eq!(moment("2026-11-22 11:30:00 +0130 +0130"), Ok(rfc));
+        assert_eq!(moment(""), Ok(None));
+        for wrong in
+            ["soon", "2026-11-22", "2026-11-22 10:00:00", "2026-11-22 10:00:00 ä0 b", "a b c d", "   "]
+        {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use proto::spire::{
     types::{Bundle as WireBundle, BundleMask, Status as ItemStatus},
 };
 use registry::{
-    Author, Registry, Versioned,
+    Author, Refusal, Registry, Versioned,
     decide::bundle::{BundleOutcome, DeleteBundles, Federating, PutBundles, UpdateBundles},
     objects::Bundle as OwnBundle,
 };
@@ -203,11 +203,23 @@ impl Service {
         let registry = self.0.ledger.current();
         let answers = aligned(bad, outcomes).map(|outcome| match outcome {
             Ok(Ok(bundle)) => (status::ok_item(), Some(shown(&bundle, &registry, mask.as_ref()))),
-            Ok(Err(refusal)) => (status::item(&refusal), None),
+            Ok(Err(refusal)) => (refused(&refusal), None),
             Err(error) => (status::invalid_item(&error), None),
         });
         answers.collect()
     }
+}
+
+/// SPIRE's words where its command line has words of its own for them.
+fn refused(refusal: &Refusal) -> ItemStatus {
+    let item = status::item(refusal);
+    let message = match refusal {
+        Refusal::AlreadyExists(_) => "bundle already exists".to_owned(),
+        Refusal::NotFound(_) => "bundle not found".to_owned(),
+        Refusal::Precondition(why) => format!("failed to delete federated bundle: {why}"),
+        _ => item.message,
+    };
+    ItemStatus { message, ..item }
 }
 
 fn shown(bundle: &Versioned<OwnBundle>, registry: &Registry, mask: Option<&BundleMask>) -> WireBundle {

@@ -15,7 +15,7 @@ use proto::spire::{
     types::{Entry as WireEntry, EntryMask, Status as ItemStatus},
 };
 use registry::{
-    Versioned,
+    Refusal, Versioned,
     decide::entry::{CreateEntries, DeleteEntries, EntryOutcome, UpdateEntries},
     objects::{Entry as OwnEntry, EntryId, EntryPatch},
 };
@@ -159,9 +159,22 @@ fn results(
 ) -> impl Iterator<Item = (ItemStatus, Option<Versioned<OwnEntry>>)> {
     aligned(bad, outcomes).map(|outcome| match outcome {
         Ok(EntryOutcome { result: Ok(_), entry, .. }) => (status::ok_item(), entry),
-        Ok(EntryOutcome { result: Err(refusal), entry, .. }) => (status::item(&refusal), entry),
+        Ok(EntryOutcome { result: Err(refusal), entry, .. }) => (refused(&refusal), entry),
         Err(error) => (status::invalid_item(&error), None),
     })
+}
+
+/// SPIRE's words where its command line has words of its own for them.
+fn refused(refusal: &Refusal) -> ItemStatus {
+    let item = status::item(refusal);
+    let message = match refusal {
+        Refusal::AlreadyExists(why) if why.starts_with("similar") => {
+            "similar entry already exists".to_owned()
+        }
+        Refusal::NotFound(_) => "entry not found".to_owned(),
+        _ => item.message,
+    };
+    ItemStatus { message, ..item }
 }
 
 fn new_entry(wire: WireEntry) -> Result<OwnEntry, WireError> {

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on fails where it stands")]
 
+mod callers;
 mod entries;
 mod following;
+mod foreign;
 mod joining;
 mod private;
 mod restarting;
 mod returning;
 mod rotating;
 mod signing;
+mod spire;
 mod strangers;
 mod support;
 mod tokens_for_workloads;

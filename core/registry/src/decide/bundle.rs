@@ -78,7 +78,7 @@ impl Command for PutBundles {
         for bundle in self.bundles {
             let trust_domain = bundle.trust_domain.clone();
             let outcome = match batch.tried.bundle(&trust_domain) {
-                Some(_) if !self.replace => {
+                Some(_) if !self.replace && trust_domain != *registry.trust_domain() => {
                     Err(Refusal::AlreadyExists(format!("the bundle of {trust_domain} already exists")))
                 }
                 _ => batch.put(bundle),

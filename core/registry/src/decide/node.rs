@@ -232,12 +232,16 @@ impl Command for PurgeNodes {
 }
 
 /// Removes a node and the token it came with. A token that nobody has used yet stays: it was made
-/// for the node's return.
+/// for the node's return. The second name that its token gave it goes too: whoever joins in its place
+/// has what that node is given, not what this one was called.
 fn forgotten(registry: &Registry, node: &Node) -> Vec<Change> {
+    let is_itself = well_known::itself(&node.id);
+    let names = registry.children(&node.id).filter(|entry| entry.selectors == is_itself);
+    let names = names.map(|entry| Change::Delete(Key::Entry(entry.id.clone())));
     let token = well_known::joined_node_name(&node.id).and_then(|name| registry.token(&name));
     let used = token.filter(|token| token.state != TokenState::Fresh);
     let token = used.map(|token| Change::Delete(Key::Token(token.node.clone())));
-    [Change::Delete(Key::Node(node.id.clone()))].into_iter().chain(token).collect()
+    [Change::Delete(Key::Node(node.id.clone()))].into_iter().chain(token).chain(names).collect()
 }
 
 fn unknown(id: &SpiffeId) -> Refusal {

@@ -45,6 +45,12 @@ pub fn joined_node_name(id: &SpiffeId) -> Option<NodeName> {
     id.path().strip_prefix(JOIN_TOKEN)?.parse().ok()
 }
 
+/// The selectors of an entry that gives a node a second name: the node itself.
+pub fn itself(node: &SpiffeId) -> BTreeSet<Selector> {
+    let selector = Selector::new("spiffe_id", node.as_str());
+    selector.into_iter().collect()
+}
+
 /// Whether this is the form of a node's ID.
 pub fn is_node(id: &SpiffeId) -> bool {
     id.path().starts_with(NODE)

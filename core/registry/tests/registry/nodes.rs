@@ -10,7 +10,7 @@ use registry::{
         node::{BanNode, EvictNode, NodeRefusal, NodeSeen, PurgeNodes, RenewNode, Standing},
         token::{Attested, CreateToken, ResetToken},
     },
-    objects::{JoinToken, NodeName, NodeState, Sha256, TokenState},
+    objects::{JoinToken, NodeName, NodeState, Sha256, TokenState, well_known},
 };
 use spiffe::SpiffeId;
 
@@ -328,4 +328,21 @@ fn no_secret_reaches_the_log() {
     let leaves: String =
         world.log.iter().map(|commit| String::from_utf8_lossy(&commit.leaf).into_owned()).collect();
     assert!(!log.contains(secret) && !leaves.contains(secret));
+}
+
+/// SPIRE's flaw of 1.15.2: a second name outlived the node that had it.
+#[test]
+fn a_second_name_goes_with_the_node_that_a_token_gave_it() {
+    let mut world = World::new();
+    let node = world.join("n");
+    let mut name = entry("name", "/rack/7", &node);
+    name.selectors = well_known::itself(&node);
+    world.create(name);
+    world.create(entry("w", "/w", &id("/rack/7")));
+    world.create(entry("own", "/own", &node));
+    assert_eq!(world.entries_of(&node), ["name", "own", "w"]);
+    world.run(EvictNode { id: node.clone() }).unwrap();
+    let again = world.join("n");
+    assert_eq!(again, node);
+    assert_eq!(world.entries_of(&node), ["own"]);
 }
