@@ -229,8 +229,8 @@ impl Inner {
 const ROOM: usize = 4096;
 /// Tokens that are signed in one call.
 const BATCH: usize = 500;
-/// Calls to the server at the same time.
-const FLIGHTS: usize = 2;
+/// Calls to the server at the same time: while one is on its way, what is asked for gathers for the next.
+const FLIGHTS: usize = 1;
 /// Orders that nobody has carried out; more than all users together may have open.
 const LONGEST_QUEUE: usize = 65_536;
 /// How long somebody waits for a fresher token than the one at hand.

@@ -3,11 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proto::workload::{
-    X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, ValidateJwtsvidRequest, X509BundlesRequest,
+    X509BundlesResponse, X509svidRequest, X509svidResponse,
     spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
 use rustls::pki_types::CertificateDer;
+use serde_json::{Map, Value};
 use spiffe::{Bundle, Bundles, PrivateKey, SpiffeId, Timestamp};
 use tonic::{Code, Request, Streaming, metadata::MetadataValue};
 
@@ -47,6 +50,103 @@ pub(crate) async fn x509_bundles(socket: &Path) -> Result<Updates<X509BundlesRes
     let stream =
         agent.fetch_x509_bundles(with_header(X509BundlesRequest {})).await.map_err(refused)?.into_inner();
     Ok(Updates { stream })
+}
+
+/// Asks by whose tokens to believe, and goes on listening.
+pub(crate) async fn jwt_bundles(socket: &Path) -> Result<Updates<JwtBundlesResponse>, Refused> {
+    let mut agent = client(socket).await?;
+    let stream =
+        agent.fetch_jwt_bundles(with_header(JwtBundlesRequest {})).await.map_err(refused)?.into_inner();
+    Ok(Updates { stream })
+}
+
+/// A JWT-SVID as it came.
+#[derive(Debug)]
+pub(crate) struct Token {
+    /// Whom it names.
+    pub(crate) id: SpiffeId,
+    /// What tells it from the others.
+    pub(crate) hint: String,
+    /// When it ends, as it says.
+    pub(crate) expires_at: Timestamp,
+    /// JWS in compact serialisation.
+    pub(crate) token: String,
+}
+
+/// Asks for tokens of this process, or of one of its identities.
+pub(crate) async fn jwt_svids(
+    socket: &Path,
+    audiences: &[String],
+    of: Option<&SpiffeId>,
+) -> Result<Vec<Token>, Refused> {
+    let spiffe_id = of.map(ToString::to_string).unwrap_or_default();
+    let request = JwtsvidRequest { audience: audiences.to_vec(), spiffe_id };
+    let mut agent = client(socket).await?;
+    let answer = agent.fetch_jwtsvid(with_header(request)).await.map_err(refused)?.into_inner();
+    let token = |svid: proto::workload::Jwtsvid| {
+        let id = svid.spiffe_id.parse().context("the agent's token has no SPIFFE ID")?;
+        Ok(Token { id, hint: svid.hint, expires_at: end_of(&svid.svid)?, token: svid.svid })
+    };
+    answer.svids.into_iter().map(token).collect::<Result<_>>().map_err(Refused::Unavailable)
+}
+
+/// Has the agent judge a token: whom it names, and what it says.
+pub(crate) async fn validate_jwt_svid(
+    socket: &Path,
+    audience: &str,
+    token: &str,
+) -> Result<(String, Map<String, Value>), Refused> {
+    let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: token.to_owned() };
+    let mut agent = client(socket).await?;
+    let answer =
+        agent.validate_jwtsvid(with_header(request)).await.map_err(|status| match status.code() {
+            Code::InvalidArgument => Refused::Unavailable(anyhow::Error::msg(status.message().to_owned())),
+            _ => refused(status),
+        })?;
+    let valid = answer.into_inner();
+    let claims = valid.claims.unwrap_or_default().fields;
+    Ok((valid.spiffe_id, claims.into_iter().map(|(name, value)| (name, json(value))).collect()))
+}
+
+/// A claim as JSON has it.
+fn json(value: prost_types::Value) -> Value {
+    use prost_types::value::Kind;
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => value.into(),
+        // What was a whole number is shown as one.
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() < 9e15 => {
+            (number as i64).into()
+        }
+        Some(Kind::NumberValue(number)) => number.into(),
+        Some(Kind::StringValue(text)) => text.into(),
+        Some(Kind::ListValue(list)) => list.values.into_iter().map(json).collect(),
+        Some(Kind::StructValue(members)) => {
+            Value::Object(members.fields.into_iter().map(|(name, value)| (name, json(value))).collect())
+        }
+    }
+}
+
+/// When a token says that it ends. It is our own agent's; whoever is shown it will verify it.
+fn end_of(token: &str) -> Result<Timestamp> {
+    let payload = token.split('.').nth(1).context("the agent's token has no payload")?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).context("the agent's token is not in base64url")?;
+    let claims: Value = serde_json::from_slice(&payload).context("the agent's token is not JSON")?;
+    let end = claims["exp"].as_i64().context("the agent's token has no end")?;
+    Ok(Timestamp::from_unix_seconds(end))
+}
+
+impl Updates<JwtBundlesResponse> {
+    /// The next whole set of key sets.
+    pub(crate) async fn next(&mut self) -> Result<Bundles, Refused> {
+        let answer = next(&mut self.stream).await?;
+        let key_set = |(id, document): (&String, &bytes::Bytes)| -> Result<Bundle> {
+            let id: SpiffeId = id.parse().context("the agent's bundle belongs to no trust domain")?;
+            Ok(Bundle::parse(id.trust_domain(), document)?)
+        };
+        answer.bundles.iter().map(key_set).collect::<Result<_>>().map_err(Refused::Unavailable)
+    }
 }
 
 impl Updates<X509svidResponse> {

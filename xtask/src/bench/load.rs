@@ -56,6 +56,13 @@ impl Load {
         fetch(&self.program, socket, clients, seconds, how, 0)
     }
 
+    /// Eight clients, each over a kept connection, fetch tokens or have one judged.
+    pub(crate) fn jwt(&self, socket: &str, what: &str, seconds: f64) -> Result<Figures> {
+        let seconds = seconds.to_string();
+        let arguments = ["jwt", "--socket", socket, "--what", what, "--clients", "8", "--seconds", &seconds];
+        Figures::read(&self.ask(&arguments)?)
+    }
+
     pub(crate) fn entries(&self, subject: &Subject, from: usize, count: usize) -> Result<Figures> {
         let (admin, node) = (subject.server_socket(), subject.node());
         let (from, count) = (from.to_string(), count.to_string());

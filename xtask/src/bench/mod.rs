@@ -24,7 +24,7 @@ pub(crate) struct Options {
     /// A short run that proves that the bench works; its figures are noisier
     #[arg(long)]
     quick: bool,
-    /// Only these groups: floor, start, fetch, flood, propagate, hash, streams, sign, entries
+    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, streams, sign, entries
     groups: Vec<String>,
 }
 
@@ -38,10 +38,11 @@ struct Pace {
 
 type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("floor", floor),
     ("start", start),
     ("fetch", fetch),
+    ("jwt", jwt),
     ("flood", flood),
     ("propagate", propagate),
     ("hash", hash),
@@ -184,6 +185,37 @@ fn fetch(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
         table.add(if clients == 1 { middle.at_most(0.75) } else { middle });
         table.add(worst);
         table.add(if at_32 { used.at_most(130.0) } else { used });
+    }
+    Ok(())
+}
+
+/// Tokens: one that is at hand, a new one each time, and one to be judged.
+fn jwt(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    for (what, name, spire, target) in [
+        ("cached", "JWT-SVID of the same audience", "3767 / 4065 / 4324", 12_000.0),
+        ("fresh", "JWT-SVID of a fresh audience", "500 / 501 / 574", 3_000.0),
+        ("validate", "JWT-SVID validated", "2744 / 2978 / 3340", 8_000.0),
+    ] {
+        let (mut rate, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut agent, mut server) = (Vec::new(), Vec::new());
+        for _ in 0..pace.runs {
+            let subject = Subject::up()?;
+            subject.entry("/jwt", &subject.own_uid(), "local")?;
+            subject.ready_for_workloads(load)?;
+            let before = (Ticks::of(subject.agent_pid())?, Ticks::of(subject.server_pid())?);
+            let figures = load.jwt(&subject.workload_socket(), what, pace.seconds)?;
+            agent.push(Ticks::of(subject.agent_pid())?.since(before.0) / figures.operations);
+            server.push(Ticks::of(subject.server_pid())?.since(before.1) / figures.operations);
+            rate.push(figures.rate);
+            p50.push(figures.p50_us / 1e3);
+            p99.push(figures.p99_us / 1e3);
+        }
+        let name = format!("{name}, 8 × grpc-go client");
+        table.add(Row::new(format!("{name}, /s"), rate).spire(spire).at_least(target));
+        table.add(Row::new(format!("{name}, p50, ms"), p50));
+        table.add(Row::new(format!("{name}, p99, ms"), p99));
+        table.add(Row::new(format!("{name}, agent CPU, µs each"), agent));
+        table.add(Row::new(format!("{name}, server CPU, µs each"), server));
     }
     Ok(())
 }

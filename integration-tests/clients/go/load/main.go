@@ -11,6 +11,7 @@ import (
 
 var verbs = map[string]func([]string) (any, error){
 	"fetch":     fetch,
+	"jwt":       jwt,
 	"propagate": propagate,
 	"waiting":   waiting,
 	"entries":   entries,
@@ -22,7 +23,7 @@ var verbs = map[string]func([]string) (any, error){
 
 func main() {
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: load fetch|propagate|waiting|entries|sign|streams|serve|floor [flags]")
+		fmt.Fprintln(os.Stderr, "usage: load fetch|jwt|propagate|waiting|entries|sign|streams|serve|floor [flags]")
 		os.Exit(2)
 	}
 	result, err := verbs[os.Args[1]](os.Args[2:])

@@ -6,11 +6,16 @@ use anyhow::{Context as _, Result};
 use daemon::disk::{remove as remove_file, replace, write_private};
 use spiffe::{Bundle, Bundles};
 
-use crate::identity::{Identities, pem};
+use crate::{
+    identity::{Identities, pem},
+    wire::workload::Token,
+};
 
 const SVID: &str = "svid.pem";
 const KEY: &str = "key.pem";
 const BUNDLE: &str = "bundle.pem";
+const TOKEN: &str = "svid.jwt";
+const KEY_SET: &str = "jwks.json";
 
 /// Writes the default identity. The bundle comes first and the certificate last, so that whoever
 /// waits for a new svid.pem finds the others new as well.
@@ -26,12 +31,30 @@ pub(super) fn write(dir: &Path, identities: &Identities) -> Result<()> {
     Ok(())
 }
 
-/// Writes bundles alone: one file for each trust domain.
-pub(super) fn write_bundles(dir: &Path, bundles: &Bundles) -> Result<()> {
+/// Writes the token of the default identity. Whoever can read it is taken for its subject.
+pub(super) fn write_token(dir: &Path, tokens: &[Token]) -> Result<()> {
+    let Some(token) = tokens.first() else { return remove_token(dir) };
+    make(dir)?;
+    write_private(&dir.join(TOKEN), token.token.as_bytes())?;
+    Ok(())
+}
+
+/// Takes the token away.
+pub(super) fn remove_token(dir: &Path) -> Result<()> {
+    remove_file(&dir.join(TOKEN))?;
+    Ok(())
+}
+
+/// Writes bundles alone: two files for each trust domain.
+pub(super) fn write_bundles(dir: &Path, bundles: &Bundles, keys: &Bundles) -> Result<()> {
     make(dir)?;
     for bundle in bundles.iter() {
         let name = format!("{}.{BUNDLE}", bundle.trust_domain);
         replace(&dir.join(name), authorities(bundle).as_bytes(), 0o644)?;
+    }
+    for bundle in keys.iter() {
+        let name = format!("{}.{KEY_SET}", bundle.trust_domain);
+        replace(&dir.join(name), &bundle.to_document()?, 0o644)?;
     }
     Ok(())
 }

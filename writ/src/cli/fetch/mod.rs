@@ -1,6 +1,7 @@
 //! `writ fetch`: be a workload.
 
 mod files;
+mod jwt;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -22,6 +23,8 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ fetch x509                                who am I?
   writ fetch x509 --watch --write /run/app/tls   svid.pem, key.pem and bundle.pem, kept fresh
+  writ fetch jwt --audience db                   a token for the audience db
+  writ fetch jwt --audience db --validate -      whose is the token on standard input, if it is good?
   writ fetch bundles                             whom may I believe?
 
 The agent is found by --socket, then --data (or WRIT_DATA), then SPIFFE_ENDPOINT_SOCKET.";
@@ -35,7 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) enum Fetch {
     /// X509-SVIDs of this process, with the bundles to judge others by
     X509(How),
-    /// X.509 bundles alone
+    /// JWT-SVIDs of this process, or the judgement of somebody else's
+    Jwt(jwt::Jwt),
+    /// Bundles alone: authorities for certificates and keys for tokens
     Bundles(How),
 }
 
@@ -44,8 +49,9 @@ pub(crate) struct How {
     /// Go on, and print each change; an agent that is gone is asked again.
     #[arg(long)]
     watch: bool,
-    /// Write svid.pem, key.pem (mode 0600) and bundle.pem into this directory, each replaced whole; a
-    /// lost identity's files are removed.
+    /// Write svid.pem, key.pem (mode 0600) and bundle.pem, or svid.jwt (mode 0600), or a .bundle.pem and a
+    /// .jwks.json for each trust domain into this directory, each replaced whole; a lost identity's files
+    /// are removed.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
@@ -56,6 +62,7 @@ pub(crate) async fn run(fetch: Fetch, shared: &Shared) -> Result<ExitCode> {
     loop {
         let (how, ended) = match &fetch {
             Fetch::X509(how) => (how, x509(&socket, how, format, &mut pause).await?),
+            Fetch::Jwt(jwt) => (&jwt.how, jwt::run(&socket, jwt, format, &mut pause).await?),
             Fetch::Bundles(how) => (how, bundles(&socket, how, format, &mut pause).await?),
         };
         let Some(refused) = ended else { return Ok(ExitCode::SUCCESS) };
@@ -63,7 +70,7 @@ pub(crate) async fn run(fetch: Fetch, shared: &Shared) -> Result<ExitCode> {
             bail!("{refused}");
         }
         if matches!(refused, Refused::NoIdentity(_)) {
-            lose(how, format)?;
+            lose(&fetch, how, format)?;
         }
         output::remark(&format!("writ: {}; asking again", plain(&refused.to_string())));
         tokio::time::sleep(pause).await;
@@ -104,46 +111,58 @@ async fn bundles(
     format: Format,
     pause: &mut Duration,
 ) -> Result<Option<Refused>> {
-    let mut updates = match workload::x509_bundles(socket).await {
-        Ok(updates) => updates,
+    let both = async { tokio::try_join!(workload::x509_bundles(socket), workload::jwt_bundles(socket)) };
+    let (mut x509, mut jwt) = match both.await {
+        Ok(both) => both,
+        Err(refused) => return Ok(Some(refused)),
+    };
+    let mut known = match tokio::try_join!(x509.next(), jwt.next()) {
+        Ok(known) => known,
         Err(refused) => return Ok(Some(refused)),
     };
     loop {
-        let bundles = match updates.next().await {
-            Ok(bundles) => bundles,
-            Err(refused) => return Ok(Some(refused)),
-        };
         *pause = FIRST_PAUSE;
+        let (authorities, keys) = &known;
         if let Some(dir) = &how.write {
-            files::write_bundles(dir, &bundles)?;
+            files::write_bundles(dir, authorities, keys)?;
         }
-        let answer = Answer { svids: None, bundles: pems(&bundles) };
-        output::show(format, &answer, |answer| bundles_text(&answer.bundles))?;
+        let answer = Answer { svids: None, bundles: pems(authorities), jwt_bundles: key_sets(keys)? };
+        output::show(format, &answer, |answer| bundles_text(&answer.bundles, Some(keys)))?;
         if !how.watch {
             return Ok(None);
+        }
+        let changed = tokio::select! {
+            next = x509.next() => next.map(|next| known.0 = next),
+            next = jwt.next() => next.map(|next| known.1 = next),
+        };
+        if let Err(refused) = changed {
+            return Ok(Some(refused));
         }
     }
 }
 
 /// Absence is redaction: what was written is no longer this process's.
-fn lose(how: &How, format: Format) -> Result<()> {
-    if let Some(dir) = &how.write {
-        files::remove(dir)?;
+fn lose(fetch: &Fetch, how: &How, format: Format) -> Result<()> {
+    match (&how.write, fetch) {
+        (Some(dir), Fetch::Jwt(_)) => files::remove_token(dir)?,
+        (Some(dir), _) => files::remove(dir)?,
+        (None, _) => {}
     }
     if format == Format::Json {
-        output::show(format, &Answer { svids: Some(Vec::new()), bundles: BTreeMap::new() }, |_| {
-            String::new()
-        })?;
+        output::show(format, &Answer { svids: Some(Vec::new()), ..Answer::default() }, |_| String::new())?;
     }
     Ok(())
 }
 
 /// What is printed as JSON: no keys, as what is printed ends up in logs.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     svids: Option<Vec<Shown<'a>>>,
     bundles: BTreeMap<String, Vec<String>>,
+    /// Key sets (JWKS) by trust domain.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    jwt_bundles: BTreeMap<String, serde_json::Value>,
 }
 
 impl<'a> Answer<'a> {
@@ -151,6 +170,7 @@ impl<'a> Answer<'a> {
         Self {
             svids: Some(identities.svids.iter().map(Shown::from).collect()),
             bundles: pems(&identities.bundles),
+            jwt_bundles: BTreeMap::new(),
         }
     }
 }
@@ -161,6 +181,13 @@ fn pems(bundles: &Bundles) -> BTreeMap<String, Vec<String>> {
         (bundle.trust_domain.to_string(), pems.collect())
     });
     authorities.collect()
+}
+
+fn key_sets(bundles: &Bundles) -> Result<BTreeMap<String, serde_json::Value>> {
+    let document = |bundle: &std::sync::Arc<spiffe::Bundle>| {
+        Ok((bundle.trust_domain.to_string(), serde_json::from_slice(&bundle.to_document()?)?))
+    };
+    bundles.iter().map(document).collect()
 }
 
 fn identities_text(identities: &Identities, now: Timestamp, how: &How) -> String {
@@ -177,17 +204,23 @@ fn identities_text(identities: &Identities, now: Timestamp, how: &How) -> String
             humantime::format_duration(left)
         ));
     }
-    text.push_str(&bundles_text(&pems(&identities.bundles)));
+    text.push_str(&bundles_text(&pems(&identities.bundles), None));
     if let Some(dir) = &how.write {
         text.push_str(&format!("written to {}: svid.pem, key.pem, bundle.pem\n", dir.display()));
     }
     text
 }
 
-fn bundles_text(bundles: &BTreeMap<String, Vec<String>>) -> String {
-    let line = |(name, authorities): (&String, &Vec<String>)| match authorities.len() {
-        1 => format!("trusts {name} (1 authority)\n"),
-        many => format!("trusts {name} ({many} authorities)\n"),
+fn bundles_text(bundles: &BTreeMap<String, Vec<String>>, keys: Option<&Bundles>) -> String {
+    let counted = |count: usize, one: &str, many: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
+    };
+    let line = |(name, authorities): (&String, &Vec<String>)| {
+        let authorities = counted(authorities.len(), "authority", "authorities");
+        let keys = keys.and_then(|keys| keys.get(name)).map(|bundle| bundle.jwt_authorities.len());
+        let keys = keys.map(|keys| format!(", {}", counted(keys, "key for tokens", "keys for tokens")));
+        format!("trusts {name} ({authorities}{})\n", keys.unwrap_or_default())
     };
     bundles.iter().map(line).collect()
 }
