@@ -155,3 +155,26 @@ async fn its_authority_turns_without_a_gap_and_an_svid_under_a_tainted_one_is_ma
     let again = Workload::connect(&agent.workload_socket()).await.fetch().await;
     assert_eq!(ids(&again.expect("no gap")), ["spiffe://writ.local/web"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_tokens_and_the_bundles_of_others_reach_workloads() {
+    let Some((server, agent, node)) = joined("") else { return };
+    let foreign = agent.file("foreign.pem");
+    std::fs::write(&foreign, server.commands.bundle()).expect("the folder is ours");
+    let foreign = foreign.display().to_string();
+    let set = ["bundle", "set", "-id", "spiffe://other.example", "-path", &foreign];
+    let _ = server.commands.run(&set).done();
+    let federated = ["-federatesWith", "spiffe://other.example"];
+    server.commands.entry("spiffe://writ.local/web", &node, &own_uid(), &federated);
+    served(&agent, "spiffe://writ.local/web").await;
+
+    let workload = Workload::connect(&agent.workload_socket()).await;
+    let token = workload.token("shop").await.expect("the server signs it");
+    assert_eq!(workload.validate("shop", &token.text).await.expect("it is valid"), "spiffe://writ.local/web");
+    workload.validate("other", &token.text).await.expect_err("it is for another audience");
+    let again = workload.token("shop").await.expect("it is kept");
+    assert_eq!(again.text, token.text);
+    let bundles = workload.jwt_bundles().await.expect("a stream").message().await.expect("an answer");
+    let bundles: Vec<_> = bundles.expect("a first message").bundles.into_keys().collect();
+    assert_eq!(bundles, ["spiffe://other.example", "spiffe://writ.local"]);
+}
