@@ -5,12 +5,15 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use integration_tests::admin::channel;
 use integration_tests::workload::Workload;
-use integration_tests::{Answer, Folder, Running, Writ, eventually, needs, writ_binary, writ_command};
+use integration_tests::{
+    Answer, Folder, Running, Writ, eventually, needs, test_workload, writ_binary, writ_command,
+};
+use nix::sys::signal::Signal;
 use proto::spire::server::agent::v1::ListAgentsRequest;
 use proto::spire::server::agent::v1::agent_client::AgentClient;
 use proto::spire::server::entry::v1::ListEntriesRequest;
@@ -38,12 +41,14 @@ async fn callers_that_die_while_they_connect_leave_no_descriptor_behind() {
             _ => drop(guest.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0xff]].concat())),
         }
     }
-    // The same with processes that are gone before they can be looked at.
-    let connect = format!(
-        "for _ in $(seq 40); do (exec 3<>{0}) 2>/dev/null; python3 -c \"import socket; socket.socket(socket.AF_UNIX).connect('{0}')\" 2>/dev/null; done",
-        socket.display()
-    );
-    let _ = Command::new("bash").args(["-c", &connect]).status();
+    // And processes that are gone before they can be looked at, while somebody holds their connection.
+    writ.signal("agent", Signal::SIGSTOP);
+    for _ in 0..50 {
+        let mut leave = Command::new(test_workload());
+        leave.arg("leave").arg(&socket).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(leave.status().is_ok_and(|status| status.success()));
+    }
+    writ.signal("agent", Signal::SIGCONT);
     eventually("all of them are let go", Duration::from_secs(30), || (open() <= before + 8).then_some(()));
     Workload::connect(&socket).await.fetch().await.expect("it is served");
 }
