@@ -203,3 +203,73 @@ impl From<Unavailable> for TurnError {
         Self::Log(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use registry::{Commit, LogId, Registry, Revision, Settings};
+    use store::{Loaded, Log, Memory, StoreError};
+
+    use super::*;
+    use crate::config::CaKeys;
+
+    /// A disk that is full when it is told so.
+    struct Disk(Memory, Arc<parking_lot::Mutex<bool>>);
+
+    impl Log for Disk {
+        fn id(&self) -> &LogId {
+            self.0.id()
+        }
+        fn load(&mut self) -> Result<Loaded, StoreError> {
+            self.0.load()
+        }
+        fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError> {
+            if *self.1.lock() { Err(StoreError::Full) } else { self.0.commit(group) }
+        }
+        fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
+            self.0.tail(after)
+        }
+        fn compact(&mut self, upto: Revision) -> Result<(), StoreError> {
+            self.0.compact(upto)
+        }
+        fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
+            self.0.backup(to)
+        }
+    }
+
+    /// SPIRE 1.15.2 forgot its authorities when the store failed for a moment.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_fails_for_a_moment_costs_no_authority() {
+        let directory = tempfile::tempdir().unwrap();
+        let (id, full) = (LogId("log".to_owned()), Arc::new(parking_lot::Mutex::new(false)));
+        let registry = Registry::new(Settings::new("acme.example".parse().unwrap()), id.clone());
+        let log = Box::new(Disk(Memory::new(id), full.clone()));
+        let (ledger, _ended) = Ledger::start(registry, log, Health::new()).unwrap();
+        let keys = directory.path().join("keys");
+        let ca = Arc::new(Ca::open(CaKeys::Disk, &keys).unwrap());
+        let own = Arc::new(OwnSvid::new(ledger.current().trust_domain()));
+        let turns = Turns::new(ledger.clone(), ca.clone(), own, Health::new());
+        let files = || std::fs::read_dir(&keys).unwrap().count();
+        let active = || ca.issuer().unwrap().id().clone();
+
+        turns.turn().await.unwrap();
+        let (first, at) = (active(), ledger.current().revision());
+        *full.lock() = true;
+        assert!(turns.force(Forced::Prepare(Use::X509), Author::Server).await.is_err());
+        assert_eq!((active(), files(), ledger.current().revision()), (first.clone(), 2, at));
+        *full.lock() = false;
+        let second = turns.force(Forced::Prepare(Use::X509), Author::Server).await.unwrap();
+        *full.lock() = true;
+        assert!(turns.force(Forced::Activate(second.clone()), Author::Server).await.is_err());
+        assert_eq!((active(), files()), (first.clone(), 3), "both keys are there still");
+        *full.lock() = false;
+        turns.turn().await.unwrap();
+        assert_eq!(active(), first);
+        turns.force(Forced::Activate(second.clone()), Author::Server).await.unwrap();
+        assert_eq!((active(), files()), (second, 2), "what will not sign again has no key");
+        let registry = ledger.current();
+        let old = registry.authority(&first).unwrap();
+        assert!(matches!(old.slot, Slot::Old { tainted: false, .. }), "published until its last SVID ends");
+    }
+}

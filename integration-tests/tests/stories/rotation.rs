@@ -106,7 +106,7 @@ async fn nobody_notices_that_authorities_turn() {
         until("everything is under the new authority", &seen, |_| Seen::last(list) == new).await;
         settle(&seen, list, &new).await;
         let _ = server.run(&["authority", "revoke", &old]).done();
-        let bundle = server.run(&["bundle", "show"]).done().out;
+        let bundle = server.run(&["bundle", "show", "--output", "json"]).done().out;
         assert!(used_for == "x509" || !bundle.contains(&old), "it is published no more: {bundle}");
         let left = server.run(&["authority", "list", "--output", "json"]).done().out;
         assert!(left.contains(&new) && !left.contains(&old), "{left}");
@@ -125,6 +125,51 @@ async fn nobody_notices_that_authorities_turn() {
         tokio::time::timeout(SOON, task).await.expect("it ends").expect("it saw no gap");
     }
     assert!(seen.handshakes.load(Ordering::Relaxed) > 50, "new connections were made all the time");
+}
+
+/// The ids of the authorities of one use, those that sign first.
+fn authorities(server: &Server, used_for: &str) -> (Vec<String>, BTreeSet<String>) {
+    let listed = server.run(&["authority", "list", "--output", "json"]).done().json();
+    let own = listed["authorities"].as_array().expect("a list").iter();
+    let own: Vec<_> = own.filter(|authority| authority["use"] == used_for).collect();
+    let id = |authority: &&serde_json::Value| authority["id"].as_str().expect("an id").to_owned();
+    let active = own.iter().filter(|authority| authority["slot"] == "active").map(id).collect();
+    (active, own.iter().filter(|authority| authority["slot"] != "prepared").map(id).collect())
+}
+
+#[test]
+fn a_server_that_is_killed_in_a_turn_has_one_authority_that_signs_and_keeps_the_old_ones() {
+    let mut server = Server::start("");
+    let mut known = ["x509", "jwt"].map(|used_for| authorities(&server, used_for).1);
+    for cycle in 0..12_u64 {
+        let socket = server.socket();
+        let turning = std::thread::spawn(move || {
+            for used_for in ["x509", "jwt"] {
+                let ask = |arguments: &[&str]| {
+                    let mut command = integration_tests::writ_command();
+                    let asked = command.args(arguments).args(["--output", "json", "--socket"]).arg(&socket);
+                    let answer = asked.output().expect("writ can be started");
+                    serde_json::from_slice::<serde_json::Value>(&answer.stdout).ok()
+                };
+                // From the moment of the kill on, nobody answers.
+                let Some(prepared) = ask(&["authority", "prepare", used_for]) else { return };
+                let new = prepared["prepared"].as_str().expect("it names the new one");
+                let _ = ask(&["authority", "activate", new]);
+            }
+        });
+        std::thread::sleep(Duration::from_millis(37 * cycle % 400));
+        server.kill_and_start();
+        turning.join().expect("it ends when nobody answers");
+        for (used_for, known) in ["x509", "jwt"].into_iter().zip(&mut known) {
+            let (active, signed) = authorities(&server, used_for);
+            assert_eq!(active.len(), 1, "{used_for} in cycle {cycle}: {active:?}");
+            assert!(signed.is_superset(known), "{used_for} in cycle {cycle}: {known:?} became {signed:?}");
+            *known = signed;
+        }
+        let bundle = server.run(&["bundle", "show", "--output", "json"]).done().out;
+        assert!(known[1].iter().all(|kid| bundle.contains(kid)), "cycle {cycle}: {bundle}");
+    }
+    assert!(known.iter().any(|signed| signed.len() > 1), "no turn was ever done");
 }
 
 /// Waits for something that is to be seen soon.

@@ -124,6 +124,31 @@ mod tests {
         assert_eq!(valid.claims["jti"].as_str(), named.jti.as_deref());
     }
 
+    /// `cargo xtask bench` reads the figure; nothing here judges it.
+    #[test]
+    #[expect(clippy::print_stdout, reason = "the bench reads it")]
+    fn how_fast_the_signer_alone_is_can_be_told() {
+        let now = Timestamp::from_unix_millis(1_795_000_000_500);
+        let (_, issuer, _) = issuer(now);
+        let id = "spiffe://acme.example/agent/triage".parse().unwrap();
+        let audiences = Audiences::new(["api"]).unwrap();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let sign = || {
+            for _ in 0..SIGNED {
+                issuer.issue(&id, &audiences, false, now, now + LIFE).unwrap();
+            }
+        };
+        let mut told = Vec::new();
+        for threads in [1, threads] {
+            let began = std::time::Instant::now();
+            std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(sign))));
+            told.push((threads * SIGNED) as f64 / began.elapsed().as_secs_f64());
+        }
+        println!("tokens/s alone: {:.0} by one thread, {:.0} by {threads}", told[0], told[1]);
+    }
+
+    const SIGNED: usize = 2000;
+
     #[test]
     fn a_token_never_outlives_its_authority() {
         let now = Timestamp::from_unix_millis(1_795_000_000_500);

@@ -73,8 +73,14 @@ impl Load {
         )
     }
 
-    /// Joins as a node of its own and has keys signed.
-    pub(crate) fn sign(&self, subject: &Subject, connections: usize, seconds: f64) -> Result<Figures> {
+    /// Joins as a node of its own and has keys or tokens signed.
+    pub(crate) fn sign(
+        &self,
+        subject: &Subject,
+        what: Signed,
+        connections: usize,
+        seconds: f64,
+    ) -> Result<Figures> {
         let token = subject.ask(&["token", "create", "--node", "bench"])?;
         let token = token["token"].as_str().context("no token")?.to_owned();
         let bundle = self.folder.join("bundle.json");
@@ -83,8 +89,10 @@ impl Load {
             (subject.server_socket(), subject.text("server_address"), subject.text("trust_domain"));
         let (bundle, connections, seconds) =
             (bundle.display().to_string(), connections.to_string(), seconds.to_string());
+        let tokens = format!("--tokens={}", matches!(what, Signed::Tokens));
         Figures::read(&self.ask(&[
             "sign",
+            &tokens,
             "--admin",
             &admin,
             "--server",
@@ -171,6 +179,15 @@ fn fetch(
         How::GrpcKept => arguments.push("--reuse"),
     }
     Figures::read(&ask(program, &arguments)?)
+}
+
+/// What a server signs.
+#[derive(Clone, Copy)]
+pub(crate) enum Signed {
+    /// X509-SVIDs.
+    Keys,
+    /// JWT-SVIDs.
+    Tokens,
 }
 
 /// By which client something is fetched.

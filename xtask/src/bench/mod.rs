@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::tools::{self, cargo};
-use load::{Figures, How, Load};
+use load::{Figures, How, Load, Signed};
 use subject::{Subject, Ticks};
 use table::{Row, Table};
 
@@ -332,22 +332,39 @@ fn streams(load: &Load, _: &Pace, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Signing over the connection of an agent.
+/// Signing over the connection of an agent, each SVID recorded first; and the signer of tokens alone.
 fn sign(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
-    for (connections, spire) in [(1, "2891 / 2981 / 3040"), (4, "6479 / 6674 / 6697")] {
-        let (mut rate, mut cpu) = (Vec::new(), Vec::new());
-        for _ in 0..pace.runs {
-            let subject = Subject::up()?;
-            let before = Ticks::of(subject.server_pid())?;
-            let figures = load.sign(&subject, connections, pace.seconds)?;
-            cpu.push(Ticks::of(subject.server_pid())?.since(before) / figures.operations);
-            rate.push(figures.rate);
+    let (keys, tokens) = (["2891 / 2981 / 3040", "6479 / 6674 / 6697"], ["1272 / 1371 / 1424", "–"]);
+    for (what, name, spire, least) in
+        [(Signed::Keys, "signing", keys, 10_000.0), (Signed::Tokens, "signing tokens", tokens, 3_000.0)]
+    {
+        for (connections, spire) in [1, 4].into_iter().zip(spire) {
+            let (mut rate, mut cpu) = (Vec::new(), Vec::new());
+            for _ in 0..pace.runs {
+                let subject = Subject::up()?;
+                let before = Ticks::of(subject.server_pid())?;
+                let figures = load.sign(&subject, what, connections, pace.seconds)?;
+                cpu.push(Ticks::of(subject.server_pid())?.since(before) / figures.operations);
+                rate.push(figures.rate);
+            }
+            let name = format!("{name} in batches of 100, {connections} connections");
+            table.add(Row::new(format!("{name}, SVIDs/s"), rate).spire(spire).at_least(least));
+            table.add(Row::new(format!("{name}, server CPU, µs each"), cpu));
         }
-        let name = format!("signing in batches of 100, {connections} connections");
-        table.add(Row::new(format!("{name}, SVIDs/s"), rate).spire(spire).at_least(10_000.0));
-        table.add(Row::new(format!("{name}, server CPU, µs each"), cpu));
     }
+    let alone = (0..pace.runs).map(|_| signer_alone()).collect::<Result<Vec<_>>>()?;
+    table.add(Row::new("the signer of tokens alone, one thread, tokens/s", alone).at_least(30_000.0));
     Ok(())
+}
+
+/// What the server's own test tells, because the product has no such mode.
+fn signer_alone() -> Result<f64> {
+    let mut test = cargo("test");
+    test.args(["--release", "-p", "writ-server", "--lib", "--", "--nocapture", "the_signer_alone"]);
+    let told = tools::output(&mut test)?;
+    let rate = told.lines().find_map(|line| line.strip_prefix("tokens/s alone: "));
+    let rate = rate.and_then(|rate| rate.split(' ').next()).context("the test told no rate")?;
+    Ok(rate.parse()?)
 }
 
 /// Entries in batches of 500, into an empty server and into one that is full.

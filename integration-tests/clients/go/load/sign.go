@@ -26,7 +26,7 @@ import (
 )
 
 // sign joins as an agent of its own, has an entry made for it, and has the server sign batches of
-// public keys over writ.node.v1.
+// public keys, or of tokens, over writ.node.v1.
 func sign(args []string) (any, error) {
 	flags := flag.NewFlagSet("sign", flag.ExitOnError)
 	admin := flags.String("admin", "", "the server's Unix socket")
@@ -34,7 +34,8 @@ func sign(args []string) (any, error) {
 	token := flags.String("token", "", "an unused join token")
 	domain := flags.String("trust-domain", "", "the trust domain")
 	file := flags.String("bundle", "", "a file with the trust domain's bundle (JWKS)")
-	size := flags.Int("batch", 100, "how many keys in one call")
+	size := flags.Int("batch", 100, "how many keys or tokens in one call")
+	tokens := flags.Bool("tokens", false, "tokens instead of keys")
 	connections := flags.Int("connections", 4, "how many at once")
 	seconds := flags.Float64("seconds", 2, "how long")
 	_ = flags.Parse(args)
@@ -60,6 +61,10 @@ func sign(args []string) (any, error) {
 		return nil, err
 	}
 	request, err := signRequest(entry, *size)
+	method := "/writ.node.v1.Node/Sign"
+	if *tokens {
+		request, method = tokenRequest(entry, *size), "/writ.node.v1.Node/SignJwt"
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,7 @@ func sign(args []string) (any, error) {
 		go func() {
 			defer group.Done()
 			config := tlsconfig.MTLSClientConfig(node, bundle, tlsconfig.AuthorizeMemberOf(td))
-			took, err := signer(*server, config, request, *size, start.Add(time.Duration(*seconds*float64(time.Second))))
+			took, err := signer(*server, config, method, request, *size, start.Add(time.Duration(*seconds*float64(time.Second))))
 			mutex.Lock()
 			defer mutex.Unlock()
 			all = append(all, took...)
@@ -165,6 +170,16 @@ func signRequest(entry string, size int) ([]byte, error) {
 	return request, nil
 }
 
+// tokenRequest is a writ.node.v1.SignJwtRequest: items = 1 { entry_id = 1, audience = 2 }.
+func tokenRequest(entry string, size int) (request []byte) {
+	for n := range size {
+		item := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
+		item = protowire.AppendString(protowire.AppendTag(item, 2, protowire.BytesType), fmt.Sprintf("audience-%d", n))
+		request = protowire.AppendBytes(protowire.AppendTag(request, 1, protowire.BytesType), item)
+	}
+	return request
+}
+
 // bytesCodec sends and receives messages that are encoded already.
 type bytesCodec struct{}
 
@@ -172,7 +187,7 @@ func (bytesCodec) Name() string                    { return "proto" }
 func (bytesCodec) Marshal(v any) ([]byte, error)   { return *v.(*[]byte), nil }
 func (bytesCodec) Unmarshal(d []byte, v any) error { *v.(*[]byte) = d; return nil }
 
-func signer(server string, config *tls.Config, request []byte, size int, end time.Time) (took []time.Duration, err error) {
+func signer(server string, config *tls.Config, method string, request []byte, size int, end time.Time) (took []time.Duration, err error) {
 	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {
 		return nil, err
@@ -181,20 +196,20 @@ func signer(server string, config *tls.Config, request []byte, size int, end tim
 	for time.Now().Before(end) {
 		begun := time.Now()
 		var answer []byte
-		err := conn.Invoke(context.Background(), "/writ.node.v1.Node/Sign", &request, &answer,
+		err := conn.Invoke(context.Background(), method, &request, &answer,
 			grpc.ForceCodec(bytesCodec{}))
 		if err != nil {
 			return nil, err
 		}
 		if signed := chains(answer); signed != size {
-			return nil, fmt.Errorf("%d of %d keys were signed", signed, size)
+			return nil, fmt.Errorf("%d of %d were signed", signed, size)
 		}
 		took = append(took, time.Since(begun))
 	}
 	return took, nil
 }
 
-// chains counts the results (field 1) that hold a certificate (their field 1).
+// chains counts the results (field 1) that hold a certificate or a token (their field 1).
 func chains(answer []byte) (count int) {
 	for len(answer) > 0 {
 		number, kind, n := protowire.ConsumeTag(answer)
