@@ -209,7 +209,7 @@ mod tests {
     use std::path::Path;
 
     use registry::{Commit, LogId, Registry, Revision, Settings};
-    use store::{Loaded, Log, Memory, StoreError};
+    use store::{Judged, Loaded, Log, Memory, Origin, StoreError, Witness};
 
     use super::*;
     use crate::config::CaKeys;
@@ -235,6 +235,18 @@ mod tests {
         }
         fn backup(&mut self, to: &Path) -> Result<(), StoreError> {
             self.0.backup(to)
+        }
+        fn witness(&self) -> Witness {
+            self.0.witness()
+        }
+        fn judge(&mut self, kept: &Witness) -> Result<Judged, StoreError> {
+            self.0.judge(kept)
+        }
+        fn begin_anew(&mut self, first: &Commit) -> Result<(), StoreError> {
+            self.0.begin_anew(first)
+        }
+        fn origin(&self) -> Option<&Origin> {
+            self.0.origin()
         }
     }
 
