@@ -172,8 +172,8 @@ impl Trust {
         let newest = self.known.lock().as_ref().and_then(|known| known.sequence);
         if hand == Hand::Anybody && newest.zip(bundle.sequence).is_some_and(|(newest, this)| this < newest) {
             return Err(Trouble::Unreachable(
-                "the server showed an older trust bundle than the one known here; if it was restored from a \
-                 backup, remove bundle.json from the agent's state directory and start the agent again"
+                "the server showed an older trust bundle than the one known here; if its state was put back, run on the \
+                 server: writ backup accept"
                     .to_owned(),
             ));
         }

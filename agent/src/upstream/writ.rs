@@ -33,10 +33,18 @@ pub(super) async fn follow(
     };
     let mut client = node::Client::new(channel.clone());
     let known = known.as_ref().map(|(log, at)| (log, *at));
-    let mut view = client
-        .follow(known, upstream.seen.head().as_ref())
-        .await
-        .map_err(|error| upstream.turned_away(error))?;
+    let mut view = match client.follow(known, upstream.seen.head().as_ref()).await {
+        Ok(view) => view,
+        Err(error) => {
+            let trouble = upstream.turned_away(error);
+            // In TLS 1.3 a server that does not know the authority of this agent's certificate says so only
+            // after the handshake: it was restored, or has revoked it. Its bundle shows that.
+            if matches!(trouble, Trouble::Unreachable(_)) {
+                upstream.refresh_trust(teller).await?;
+            }
+            return Err(trouble);
+        }
+    };
     *upstream.channel.lock() = Some(channel);
     teller.tell(News::Input(Input::Connected)).await;
     loop {

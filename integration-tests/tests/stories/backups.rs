@@ -277,3 +277,55 @@ fn copy_files(from: &std::path::Path, to: &std::path::Path) {
     let status = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
     assert!(status.is_ok_and(|status| status.success()), "cp -a {} {}", from.display(), to.display());
 }
+
+/// The authority that signed everything is unknown to the restored server, the agent's own included.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_authority_made_after_the_backup_had_signed_is_signed_again() {
+    let folder = Folder::new();
+    let key = Key::make(&folder);
+    let mut server = Server::start("");
+    let agent = Agent::join(&server, "web", Folder::new());
+    create(&server, "/steady", "web");
+    let mut stream = Workload::connect(&agent.workload_socket()).await.watch();
+    let first = stream.until("the identity", SOON, |svids| svids.len() == 1).await[0].serial.clone();
+    let file = backed_up(&server, &folder, &key);
+
+    let listed = server.run(&["authority", "list", "--output", "json"]).done().json();
+    let old = active(&listed);
+    let prepared = server.run(&["authority", "prepare", "x509", "--output", "json"]).done().json();
+    let new = prepared["prepared"].as_str().expect("it names the new one").to_owned();
+    let _ = server.run(&["authority", "activate", &new]).done();
+    let _ = server.run(&["authority", "taint", &old]).done();
+    let second =
+        stream.until("the new authority's", SOON, |svids| svids[0].serial != first).await[0].serial.clone();
+    let address = server.address().to_owned();
+    server.kill();
+
+    let (server, _) = Server::restored(&address, &file, &key.opens());
+    let authorities = server.run(&["authority", "list", "--output", "json"]).done().out;
+    assert!(authorities.contains(&old) && !authorities.contains(&new), "{authorities}");
+    // What nobody can verify any more is withdrawn until its successor is there: the stream may end for that.
+    let again = async {
+        loop {
+            match Workload::connect(&agent.workload_socket()).await.fetch().await {
+                Ok(svids) if svids.iter().any(|svid| svid.serial != second) => return,
+                _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(SOON, again).await.expect("the known authority signs it again");
+    eventually("the node is in good standing", SOON, || {
+        (node_state(&server, "web")? == "active").then_some(())
+    });
+}
+
+/// The authority that signs certificates.
+fn active(listed: &Value) -> String {
+    let all = listed["authorities"].as_array().unwrap_or_else(|| panic!("no list: {listed}"));
+    let is_it = |one: &&Value| {
+        let text = one.to_string();
+        text.contains("\"active\"") && text.contains("x509")
+    };
+    let found = all.iter().find(is_it).unwrap_or_else(|| panic!("none signs: {listed}"));
+    found["id"].as_str().expect("it has an id").to_owned()
+}

@@ -2,7 +2,7 @@
 //!
 //! [`create`] copies a running server's state and seals it on the way out: no key is ever written down in
 //! clear. [`restore`] opens and checks a backup aside, and puts it into its place in one step, as a new
-//! log in which nothing that had ended counts again (docs/decisions/0015-backups.md).
+//! log in which nothing that had ended counts again (docs/decisions/0014-backups.md).
 
 pub mod age;
 mod archive;

@@ -1,6 +1,6 @@
 //! The age file format, version 1 (C2SP `age.md`): for passphrases and for X25519 recipients.
 //!
-//! Why it is written here and not taken from a library: docs/decisions/0015-backups.md. What has been
+//! Why it is written here and not taken from a library: docs/decisions/0014-backups.md. What has been
 //! sealed here is opened by every implementation of age, and the other way round.
 
 mod header;
