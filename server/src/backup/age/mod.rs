@@ -109,6 +109,7 @@ fn once() -> Nonce {
 mod tests {
     use std::io::{Read as _, Write as _};
 
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use proptest::prelude::*;
 
     use super::*;
@@ -162,6 +163,21 @@ mod tests {
         assert!(open(&With::Passphrase(phrase("wrong horse")), &sealed).is_err());
         let error = open(&keys().1, &sealed).unwrap_err().to_string();
         assert!(error.contains("a passphrase"), "{error}");
+    }
+
+    /// By age 1.2.1 of filippo.io, for a key and for a passphrase that were made for this test.
+    #[test]
+    fn what_the_reference_implementation_sealed_is_opened() {
+        let key = "AGE-SECRET-KEY-1CA5P5QTM5RKH8Y9LNJF7JGMTN9DVYS54C78Z0ZKVXPRD0GHSPQWQR6HZF2";
+        let for_key = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IFgyNTUxOSBoNVNweXZJMnF0MitOa2lZaVBrSzFoR1FhRVVsTW8ySGwwdmxYVmtvYmxBCkYxSmRRT3FJdTI3dnR4T1hUUUt1c0tOM3hobW1qbUFoYWdVdXFtNjNGYlkKLS0tIG95Mng0WXd6ZVUrWDF1Z1JJeWwzaVFUSXZCU05iOWV4VDhXbWJrVm5hZVUKGr//gJ4CM/jNtq6kF6oo9MXXVWb5SgWbk1Xk2cvi9/Didc67yGS3MiPzte5es8Q/9oOYxvaFFlNDaazURiXWOEa8Yg+xig==";
+        let for_phrase = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IHNjcnlwdCBLZ2FVL1JjVmNFSkhDbTJKTEppd1lBIDE4ClUxN3l4YU9acVBQRGtPVmZQSWkwU2N1cjlScDYzUmE0RkgzbXBCRGxuNkUKLS0tIFlIN1h0YzBESVpJTE9QQWM3UnJXTEhrai9VTjdqdEIrL21Qck9WVjlrQ3MK6L/amVn8N7QIybCWlYSM2+CHZxw7ujJTjo1CWzAFdnbw6/21hnwkV7YUTRCxJHGeAqv0ZB3Dfkzg19FdAcGgeJg3krkncQ==";
+        let phrase = Zeroizing::new("correct horse battery".to_owned());
+        let ways =
+            [(for_key, With::Identities(vec![key.parse().unwrap()])), (for_phrase, With::Passphrase(phrase))];
+        for (sealed, with) in ways {
+            let sealed = STANDARD.decode(sealed).unwrap();
+            assert_eq!(open(&with, &sealed).unwrap(), b"sealed by the reference implementation");
+        }
     }
 
     #[test]
