@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use rcgen::PublicKeyData as _;
 use registry::decide::{node::NodeRefusal, returning::ReturnNode};
 use spiffe::{
     SpiffeId,
@@ -76,7 +75,7 @@ impl Asked {
         let key = key_of(&self.csr)?;
         let id: SpiffeId = self.id.parse().map_err(|_| unknown())?;
         let challenge = Challenge { node: &id, nonce: &self.nonce, request: &self.csr };
-        if !challenge.is_signed_by(&key.subject_public_key_info(), signature) {
+        if !challenge.is_signed_by(&key.to_spki(), signature) {
             return Err(unknown());
         }
         let registry = server.ledger.current();

@@ -91,6 +91,11 @@ impl SubjectKey {
         Ok(key)
     }
 
+    /// The key as a SubjectPublicKeyInfo in DER.
+    pub(crate) fn to_spki(&self) -> Vec<u8> {
+        self.subject_public_key_info()
+    }
+
     /// SHA-256 of the key's SubjectPublicKeyInfo.
     pub(crate) fn sha256(&self) -> Sha256 {
         self.sha256

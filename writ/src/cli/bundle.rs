@@ -7,8 +7,9 @@ use clap::{Subcommand, ValueEnum};
 use registry::decide::bundle::Federating;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Map, Value, json};
-use server_api::bundles::Client;
+use server_api::{CallError, bundles::Client};
 use spiffe::{Bundle, TrustDomain};
+use tonic::Code;
 
 use super::{
     Shared, Usage, admin,
@@ -78,7 +79,15 @@ pub(crate) async fn run(verb: BundleVerb, shared: &Shared) -> Result<ExitCode> {
                 Entries::Delete => Federating::Delete,
                 Entries::Dissociate => Federating::Dissociate,
             };
-            connect(shared).await?.delete(&trust_domain, entries).await?;
+            let deleted = connect(shared).await?.delete(&trust_domain, entries).await;
+            deleted.map_err(|error| match error {
+                CallError::Refused { code: Code::FailedPrecondition, message } => {
+                    anyhow!(
+                        "{message}; say what becomes of them with --entries delete or --entries dissociate"
+                    )
+                }
+                error => error.into(),
+            })?;
             told(shared, &trust_domain, "deleted")?;
         }
     }
