@@ -245,10 +245,12 @@ fn x509_authority(jwk: &Map<String, Value>) -> Result<Option<CertificateDer<'sta
     let der = CertificateDer::from(STANDARD.decode(first).map_err(|_| "x5c is not base64")?);
     let certificate = Certificate::parse(&der).map_err(|error| format!("x5c is not usable: {error}"))?;
     // RFC 7517 section 4.7: the key in the first certificate is the key of the JWK.
-    if key.is_some() && key != Jwk::from_spki(certificate.public_key()) {
+    let certified = Jwk::from_spki(certificate.public_key());
+    if key.is_some() && key != certified {
         return Err("x5c holds another key than the JWK".to_owned());
     }
-    Ok(Some(der))
+    // With a key of a kind that is not used here, or none at all, it can vouch for nobody.
+    Ok(certified.map(|_| der))
 }
 
 fn jwt_authority(jwk: &Map<String, Value>) -> Result<Option<JwtAuthority>, String> {

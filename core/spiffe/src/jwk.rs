@@ -5,7 +5,8 @@ mod roca;
 use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ParsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519 as ED25519_SIGNATURE,
+    EcdsaVerificationAlgorithm, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -95,16 +96,18 @@ impl Jwk {
 
     /// The key in a SubjectPublicKeyInfo (DER); `None` where it is of a type that is not used here.
     pub fn from_public_key(spki: &[u8]) -> Option<Self> {
-        match SubjectPublicKeyInfo::from_der(spki) {
-            Ok(([], info)) => Self::from_spki(&info),
-            _ => None,
-        }
+        let ([], info) = SubjectPublicKeyInfo::from_der(spki).ok()? else { return None };
+        let key = Self::from_spki(&info).filter(|key| key.is_encoded_as(spki))?;
+        // Neither parser looks at the tag of the NULL beside the name of RSA.
+        let named = crate::x509::Key::parse(spki)?.algorithm;
+        let rsa = matches!(key, Self::Rsa { .. });
+        (!rsa || *named == *rustls_pki_types::alg_id::RSA_ENCRYPTION).then_some(key)
     }
 
     /// The key of a parsed SubjectPublicKeyInfo.
     pub(crate) fn from_spki(info: &SubjectPublicKeyInfo<'_>) -> Option<Self> {
         let key = match info.parsed().ok()? {
-            PublicKey::RSA(_) => Self::from_rsa_key(&info.subject_public_key.data)?,
+            PublicKey::RSA(key) => Self::rsa(key.modulus, key.exponent).ok()?,
             PublicKey::EC(point) => {
                 Self::on_curve(Curve::of(&info.algorithm)?, point.data().to_vec()).ok()?
             }
@@ -116,14 +119,20 @@ impl Jwk {
         Some(key)
     }
 
-    /// The key in an RSAPublicKey (RFC 8017 appendix A.1.1, DER), whose numbers are not negative.
+    /// The key in an RSAPublicKey (RFC 8017 appendix A.1.1, DER).
     pub(crate) fn from_rsa_key(der: &[u8]) -> Option<Self> {
         let ([], key) = RSAPublicKey::from_der(der).ok()? else { return None };
-        let negative = |number: &[u8]| number.first().is_none_or(|first| first & 0x80 != 0);
-        if negative(key.modulus) || negative(key.exponent) {
-            return None;
+        Self::rsa(key.modulus, key.exponent).ok().filter(|key| key.is_encoded_as(der))
+    }
+
+    /// Whether a second parser takes `der` for a key of this kind too. The first one is lenient with
+    /// tags and signs, which would give one key several encodings.
+    fn is_encoded_as(&self, der: &[u8]) -> bool {
+        match self {
+            Self::Ec { curve, .. } => ParsedPublicKey::new(curve.ecdsa(), der).is_ok(),
+            Self::Rsa { .. } => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).is_ok(),
+            Self::Ed25519 { .. } => ParsedPublicKey::new(&ED25519_SIGNATURE, der).is_ok(),
         }
-        Self::rsa(key.modulus, key.exponent).ok()
     }
 
     /// The key members of a JWK.
@@ -151,13 +160,8 @@ impl Jwk {
     }
 
     fn on_curve(curve: Curve, point: Vec<u8>) -> Result<Self, JwkError> {
-        let algorithm = match curve {
-            Curve::P256 => &ECDSA_P256_SHA256_FIXED,
-            Curve::P384 => &ECDSA_P384_SHA384_FIXED,
-            Curve::P521 => &ECDSA_P521_SHA512_FIXED,
-        };
         let right_size = point.len() == 1 + 2 * curve.field_bytes() && point[0] == 4;
-        if !right_size || ParsedPublicKey::new(algorithm, &point).is_err() {
+        if !right_size || ParsedPublicKey::new(curve.ecdsa(), &point).is_err() {
             return Err(JwkError::Malformed("x and y are not a point on the curve"));
         }
         Ok(Self::Ec { curve, point })
@@ -194,6 +198,14 @@ impl Curve {
             Self::P256 => "P-256",
             Self::P384 => "P-384",
             Self::P521 => "P-521",
+        }
+    }
+
+    fn ecdsa(self) -> &'static EcdsaVerificationAlgorithm {
+        match self {
+            Self::P256 => &ECDSA_P256_SHA256_FIXED,
+            Self::P384 => &ECDSA_P384_SHA384_FIXED,
+            Self::P521 => &ECDSA_P521_SHA512_FIXED,
         }
     }
 

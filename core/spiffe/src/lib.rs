@@ -5,6 +5,8 @@
 
 pub mod audience;
 pub mod bundle;
+#[cfg(test)]
+mod fuzz;
 pub mod id;
 mod json;
 pub mod jwk;

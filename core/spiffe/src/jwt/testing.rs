@@ -78,6 +78,11 @@ impl Signer {
 
     /// A token of these two texts, which need not be JSON.
     pub(crate) fn token(&self, header: &str, payload: &str) -> String {
+        self.token_of_bytes(header.as_bytes(), payload.as_bytes())
+    }
+
+    /// A token of these two parts, which need not be text.
+    pub(crate) fn token_of_bytes(&self, header: &[u8], payload: &[u8]) -> String {
         let signed = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
         let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()));
         format!("{signed}.{signature}")

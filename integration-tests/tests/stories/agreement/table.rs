@@ -56,7 +56,8 @@ const ROWS: &[(&str, Who, &str)] = &[
         "SPIFFE-ID 2.1: a name is no ID; go-spiffe's constructor takes either",
     ),
     // bundles: Writ is stricter
-    ("bundle_parse", WritRefuses("is there twice"), "TDB 6.3, RFC 7517 4: member names are unique"),
+    ("bundle_parse", WritRefuses("not unambiguous JSON: invalid unicode"), JSON),
+    ("bundle_parse", WritRefuses("is there twice"), JSON),
     (
         "bundle_parse",
         WritRefuses("no list of keys"),
@@ -200,16 +201,15 @@ const ROWS: &[(&str, Who, &str)] = &[
         WritRefuses("does not begin with spiffe://"),
         "RFC 3986 6.2.2.1: the normal form of a scheme is lower case; another text is another name in every log and policy",
     ),
-    (
-        "x509svid_verify",
-        GoRefuses("authority: x509"),
-        "RFC 5280 6.1.1 d: of a trust anchor only name, key and constraints are looked at",
-    ),
+    ("x509svid_verify", WritRefuses("of the first, it is not an X.509 certificate in DER"), ANCHOR),
+    ("x509svid_verify", GoRefuses("authority: x509"), ANCHOR),
 ];
 
 const AUDIENCE: &str = "JWT-SVID 3.2: whoever validates names itself; nobody is meant by no audience";
 const NO_JWT_KEY: &str =
     "JWT-SVID 2.1: secrets and Ed25519 keys verify no JWT-SVID, so they are not taken for authorities";
+const JSON: &str = "TDB 6.3, RFC 7517 4, RFC 8259 8.1: JSON has one reading only: UTF-8, member names unique";
+const ANCHOR: &str = "RFC 5280 6.1.1 d: a trust anchor is a name and a key; a damaged one is read whole, in part or not at all";
 const TD_LENGTH: &str = "SPIFFE-ID 2.3: a trust domain has 255 bytes at most";
 const TDB_USE: &str = "TDB 4.2.2: a key without known use is ignored, whatever else it holds";
 const TDB_TYPE: &str = "TDB 4.2.1: a key of unknown type is ignored";
