@@ -30,7 +30,7 @@ const OWNED: [Owned; 4] = [
     },
     Owned {
         what: "a signing key of the server",
-        words: &["rcgen::", "EcdsaKeyPair", "signed_by("],
+        words: &["rcgen::", "EcdsaKeyPair", ".signed_by("],
         home: |file| file.starts_with("server/src/ca/") || !file.starts_with("server/"),
         belongs: "server/src/ca",
     },
