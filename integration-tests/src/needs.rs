@@ -45,6 +45,25 @@ pub fn spire(name: &str) -> Option<PathBuf> {
     have(path.exists(), "install Go 1.26 or newer, then: cargo xtask test spire").then_some(path)
 }
 
+/// How the client on the published Python library is started.
+#[must_use]
+pub fn python_client() -> Option<(PathBuf, Vec<String>)> {
+    let python = built("clients/python/bin/python");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/watch.py");
+    let enable = "apt-get install python3 python3-venv, then: cargo xtask test tools";
+    have(python.exists(), enable).then(|| (python, vec![source.to_owned()]))
+}
+
+/// How the client on the published Java library is started.
+#[must_use]
+pub fn java_client() -> Option<(PathBuf, Vec<String>)> {
+    let classes = built("clients/java");
+    let path = format!("{0}:{0}/lib/*", classes.display());
+    let enable = "apt-get install openjdk-17-jdk-headless maven, then: cargo xtask test tools";
+    let arguments = ["-Xmx128m", "-XX:+UseSerialGC", "-cp", &path, "Watch"].map(str::to_owned);
+    have(classes.join("Watch.class").exists(), enable).then(|| ("java".into(), arguments.into()))
+}
+
 /// A path below the folder that cargo builds into.
 pub(crate) fn built(name: &str) -> PathBuf {
     let this = env::current_exe().expect("a test knows its own program");

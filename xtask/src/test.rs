@@ -17,9 +17,10 @@ struct Step(&'static str, &'static str, fn(&mut Vec<Missing>) -> Result<()>);
 /// In the order of a reader's patience: quick answers first.
 const STEPS: [Step; 13] = [
     Step("fmt", "the code is formatted", |_| tools::run(tools::bare_cargo("fmt").args(["--all", "--check"]))),
-    Step("tools", "wheels, Go modules and Go clients, fetched into target/", |missing| {
+    Step("tools", "wheels, Go modules, jars and the clients made of them, fetched into target/", |missing| {
         tools::fetch_wheels(missing)?;
         tools::build_go_clients(missing)?;
+        tools::build_other_clients(missing)?;
         spire::begin(missing)
     }),
     Step("arrows", "rooms use only what ARCHITECTURE.md allows", |_| arrows::check()),

@@ -118,6 +118,53 @@ pub(crate) fn build_go_clients(missing: &mut Vec<Missing>) -> Result<()> {
     Ok(())
 }
 
+/// Fetches what the clients in other languages are made of; what cannot be had is listed.
+pub(crate) fn build_other_clients(missing: &mut Vec<Missing>) -> Result<()> {
+    let clients = root().join("integration-tests/clients");
+    if python_client(&clients.join("python")).is_err() {
+        missing.push(Missing {
+            what: "the story with the Python library `spiffe`".into(),
+            enable: "apt-get install python3 python3-venv".into(),
+        });
+    }
+    if java_client(&clients.join("java")).is_err() {
+        missing.push(Missing {
+            what: "the story with java-spiffe".into(),
+            enable: "apt-get install openjdk-17-jdk-headless maven".into(),
+        });
+    }
+    Ok(())
+}
+
+/// A virtual environment with the packages that the client names.
+fn python_client(source: &Path) -> Result<()> {
+    let (venv, wanted) = (go_client("python"), source.join("requirements.txt"));
+    if std::fs::read(venv.join("requirements.txt")).ok() == Some(std::fs::read(&wanted)?) {
+        return Ok(());
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    let mut pip = Command::new(venv.join("bin/python"));
+    run(pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&wanted))?;
+    std::fs::copy(&wanted, venv.join("requirements.txt")).map(drop).context("cannot note what was fetched")
+}
+
+/// The client's class, with the jars that its `pom.xml` names beside it.
+fn java_client(source: &Path) -> Result<()> {
+    let classes = go_client("java");
+    let jars = classes.join("lib");
+    std::fs::create_dir_all(&jars).with_context(|| format!("cannot make the folder {}", jars.display()))?;
+    let (pom, noted) = (source.join("pom.xml"), classes.join("pom.xml"));
+    if std::fs::read(&noted).ok() != Some(std::fs::read(&pom)?) {
+        let repository = format!("-Dmaven.repo.local={}", target().join("java/m2").display());
+        let into = format!("-DoutputDirectory={}", jars.display());
+        let goal = ["--quiet", "--batch-mode", "dependency:copy-dependencies"];
+        run(Command::new("mvn").current_dir(source).args(goal).args([repository, into]))?;
+        std::fs::copy(&pom, &noted).context("cannot note what was fetched")?;
+    }
+    let path = format!("{}/*", jars.display());
+    run(Command::new("javac").args(["-cp", &path, "-d"]).arg(&classes).arg(source.join("Watch.java")))
+}
+
 /// Go with its modules below `target/`, writable so that the folder can simply be removed.
 pub(crate) fn go(verb: &str) -> Command {
     let mut command = Command::new("go");

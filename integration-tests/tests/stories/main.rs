@@ -26,6 +26,7 @@ mod network;
 mod nodes;
 mod peers;
 mod propagation;
+mod py_and_java;
 mod refusal;
 mod returning;
 mod rotation;

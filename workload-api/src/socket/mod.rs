@@ -3,6 +3,7 @@
 //! Everything runs on the thread that awaits [`serve`], since a hop between threads costs more than
 //! most answers; whoever starts a socket gives it a thread and a runtime of its own.
 
+mod authority;
 mod cap;
 mod connection;
 mod sips;

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Seen;
+use super::{authority::Authorities, connection::Seen};
 
 /// A request with its headers has some 200 bytes.
 const SIP: usize = 2048;
@@ -23,12 +23,13 @@ pub(super) struct Sips<S> {
     inner: S,
     sips: u8,
     seen: Arc<Seen>,
+    authorities: Authorities,
 }
 
 impl<S> Sips<S> {
     /// Reads `inner` in sips.
     pub(super) fn new(inner: S, seen: Arc<Seen>) -> Self {
-        Self { inner, sips: 0, seen }
+        Self { inner, sips: 0, seen, authorities: Authorities::new() }
     }
 }
 
@@ -52,6 +53,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sips<S> {
         read?;
         self.sips += 1;
         self.seen.read(sip.filled().len());
+        self.authorities.pass(sip.filled_mut());
         buffer.put_slice(sip.filled());
         Poll::Ready(Ok(()))
     }
