@@ -45,7 +45,8 @@ enum Block {
 /// Which string of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Text {
-    Name,
+    /// Its name, of which so many bytes have been `:authority` so far.
+    Name(u8),
     Authority,
     Value,
 }
@@ -155,6 +156,13 @@ impl Block {
                 {
                     *byte = b'-';
                 }
+                let of = match of {
+                    Text::Name(so_far) if NAME.get(usize::from(so_far)) == Some(byte) => {
+                        Text::Name(so_far + 1)
+                    }
+                    Text::Name(_) => Text::Name(u8::MAX),
+                    other => other,
+                };
                 Self::inside(of, left - 1, is_plain)
             }
         }
@@ -170,7 +178,7 @@ impl Block {
         };
         let then = match first & prefix {
             _ if !is_literal => None,
-            0 => Some(Text::Name),
+            0 => Some(Text::Name(0)),
             STATIC_AUTHORITY => Some(Text::Authority),
             _ => Some(Text::Value),
         };
@@ -184,7 +192,8 @@ impl Block {
     /// In a string of which so much is left, or behind it.
     fn inside(of: Text, left: usize, is_plain: bool) -> Self {
         match (left, of) {
-            (0, Text::Name) => Self::Length(Text::Value),
+            (0, Text::Name(10)) => Self::Length(Text::Authority),
+            (0, Text::Name(_)) => Self::Length(Text::Value),
             (0, _) => Self::Field,
             _ => Self::Inside { of, left, is_plain },
         }
@@ -201,6 +210,7 @@ const PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 /// `:authority` in the table that every connection begins with.
 const STATIC_AUTHORITY: u8 = 1;
+const NAME: &[u8] = b":authority";
 
 #[cfg(test)]
 mod tests {
