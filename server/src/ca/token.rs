@@ -126,7 +126,6 @@ mod tests {
 
     /// `cargo xtask bench` reads the figure; nothing here judges it.
     #[test]
-    #[expect(clippy::print_stdout, reason = "the bench reads it")]
     fn how_fast_the_signer_alone_is_can_be_told() {
         let now = Timestamp::from_unix_millis(1_795_000_000_500);
         let (_, issuer, _) = issuer(now);
