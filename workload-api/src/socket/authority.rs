@@ -231,7 +231,7 @@ mod tests {
             let path = literal(0x44, "/%2F");
             let named = [&[0x40, 3], &b"a%b"[..], &[3], b"c%d"].concat();
             let block = [&[0x83, 0x3f, 0x01], &path[..], &literal(0x41, authority), &named].concat();
-            let padded = [&[2, 0, 0, 0, 0, 9], &block[..], &[b'%', b'%']].concat();
+            let padded = [&[2, 0, 0, 0, 0, 9], &block[..], b"%%"].concat();
             let (head, rest) = block.split_at(block.len() - 12);
             [
                 &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
