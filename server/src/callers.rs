@@ -246,6 +246,9 @@ async fn fence(
     if caller.not_after <= now() || !registry.betrays_duplicate(&shown) {
         return Ok(None);
     }
+    if registry.has_just_changed(&caller.id, now()) {
+        return Err(Status::unavailable("another connection of this node has just begun; try again"));
+    }
     tracing::error!(node = %caller.id, serial = caller.serial, "two agents use this node's key; neither may go on");
     let author = Author::Node { id: caller.id.clone() };
     ledger.submit(shown, author).await.map(Some).map_err(|_| unavailable())

@@ -1,5 +1,7 @@
 //! Two agents with one key: a state directory was copied, and nobody can tell which of them is the node.
 
+use std::time::Duration;
+
 use serde_json::json;
 use spiffe::{SpiffeId, Timestamp};
 
@@ -40,6 +42,18 @@ impl Registry {
         })
     }
 }
+
+impl Registry {
+    /// Whether the node's present certificate came into use a moment ago. What was sent with the one
+    /// before, on a connection that its agent has given up since, may still be on its way, and betrays nobody.
+    pub fn has_just_changed(&self, id: &SpiffeId, now: Timestamp) -> bool {
+        let since = self.node(id).and_then(|node| node.serial_since);
+        since.is_some_and(|since| now < since + UNDER_WAY)
+    }
+}
+
+/// A lost packet is sent again within this time, twice if need be (RFC 6298).
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 impl Command for FenceNode {
     /// Why the caller is refused.

@@ -119,7 +119,7 @@ impl Registry {
 
 impl Command for NodeSeen {
     type Answer = Result<(), NodeRefusal>;
-    fn decide(self, registry: &Registry, _: &Moment) -> Decision<Self::Answer> {
+    fn decide(self, registry: &Registry, moment: &Moment) -> Decision<Self::Answer> {
         let Some(node) = registry.node(&self.id) else { return nothing(Err(NodeRefusal::NotAttested)) };
         match registry.standing(&self.id, &self.serial) {
             Err(refusal) => nothing(Err(refusal)),
@@ -132,6 +132,7 @@ impl Command for NodeSeen {
                 let seen = Node {
                     key_sha256,
                     serial: self.serial.clone(),
+                    serial_since: (node.serial != self.serial).then_some(moment.now),
                     next_serial: None,
                     next_key_sha256: None,
                     state: NodeState::Active,

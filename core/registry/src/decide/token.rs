@@ -204,6 +204,7 @@ impl AttestNode {
                 selectors: self.selectors,
                 key_sha256: self.key_sha256,
                 serial: self.serial,
+                serial_since: None,
                 next_serial: None,
                 next_key_sha256: None,
                 expires_at: self.not_after,

@@ -32,6 +32,9 @@ pub struct Node {
     pub key_sha256: Sha256,
     /// Serial number (hex) of the agent's certificate in use.
     pub serial: String,
+    /// When that one was used first, if another was in use before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_since: Option<Timestamp>,
     /// Serial number of a renewed certificate that has not been used yet; its first use makes it `serial`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_serial: Option<String>,

@@ -93,6 +93,7 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
             selectors: selectors(*bits),
             key_sha256: Sha256::of(b"key"),
             serial: format!("0{serial}"),
+            serial_since: None,
             next_serial: None,
             next_key_sha256: None,
             expires_at: NOW,

@@ -164,3 +164,15 @@ fn neither_a_rolled_back_log_nor_another_key_is_taken_for_a_second_agent() {
     assert_eq!(world.registry.node(&id).unwrap().state, NodeState::Active);
     assert_eq!(come_back(&mut world, &id, "key", "aa"), Ok(()));
 }
+
+#[test]
+fn what_was_under_way_when_a_certificate_was_renewed_can_be_told_from_what_comes_later() {
+    let mut world = World::new();
+    let id = world.join("web-1");
+    assert!(!world.registry.has_just_changed(&id, world.now), "it has had one certificate only");
+    let first = serial(&world, &id);
+    renew(&mut world, &id, &first, "aa");
+    seen(&mut world, &id, "aa").unwrap();
+    assert!(world.registry.has_just_changed(&id, world.now));
+    assert!(!world.registry.has_just_changed(&id, world.now + Duration::from_secs(1)));
+}
