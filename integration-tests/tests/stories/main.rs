@@ -22,6 +22,7 @@ mod go_spiffe;
 mod headers;
 mod jwt;
 mod kill_nine;
+mod mint;
 mod network;
 mod nodes;
 mod peers;

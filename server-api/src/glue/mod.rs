@@ -4,6 +4,7 @@ pub mod admin;
 pub mod attest;
 pub mod authority;
 pub mod bundles;
+pub mod mint;
 pub mod node;
 pub mod spire;
 

@@ -22,6 +22,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   writ bundle show > ca.pem
   writ bundle show --output json         the SPIFFE bundle document (JWKS)
+  writ bundle list
   writ bundle set other.example bundle.json
   writ bundle delete other.example --entries dissociate";
 

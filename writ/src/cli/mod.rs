@@ -16,6 +16,7 @@ pub(crate) mod explain;
 mod fetch;
 mod help;
 mod man;
+mod mint;
 mod node;
 pub(crate) mod output;
 #[cfg(all(feature = "server", feature = "agent"))]
@@ -118,6 +119,9 @@ enum Verb {
     /// Authorities: the keys that sign, and how they take turns
     #[command(subcommand, after_help = authority::EXAMPLES)]
     Authority(authority::AuthorityVerb),
+    /// Mint an SVID of any ID, without an entry
+    #[command(subcommand, after_help = mint::EXAMPLES)]
+    Mint(mint::Mint),
     /// Backups: the server's state and keys, sealed in one file
     #[cfg(feature = "server")]
     #[command(subcommand, after_help = backup::EXAMPLES)]
@@ -187,6 +191,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Node(verb) => client(node::run(verb, &shared)),
         Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
         Verb::Authority(verb) => client(authority::run(verb, &shared)),
+        Verb::Mint(verb) => client(mint::run(verb, &shared)),
         #[cfg(feature = "server")]
         Verb::Backup(verb) => client(backup::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),

@@ -19,7 +19,7 @@ const KEY_SET: &str = "jwks.json";
 
 /// Writes the default identity. The bundle comes first and the certificate last, so that whoever
 /// waits for a new svid.pem finds the others new as well.
-pub(super) fn write(dir: &Path, identities: &Identities) -> Result<()> {
+pub(crate) fn write(dir: &Path, identities: &Identities) -> Result<()> {
     let Some(svid) = identities.default() else { return remove(dir) };
     make(dir)?;
     if let Some(bundle) = identities.bundles.get(svid.id.trust_domain_name()) {

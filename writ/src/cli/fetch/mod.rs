@@ -1,6 +1,6 @@
 //! `writ fetch`: be a workload.
 
-mod files;
+pub(super) mod files;
 mod jwt;
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
