@@ -13,7 +13,9 @@ fn what_is_minted_is_an_svid_that_others_believe_and_the_rules_of_ids_hold_for_i
     let minted = writ.ask(&["mint", "x509", "--spiffe-id", "/break-glass", "--ttl", "2m", "--write", dir]);
     assert_eq!(minted["spiffe_id"], writ.id("/break-glass"));
     for name in ["svid.pem", "key.pem", "bundle.pem"] {
-        assert!(std::fs::read_to_string(format!("{dir}/{name}")).is_ok_and(|pem| pem.starts_with("-----BEGIN ")));
+        assert!(
+            std::fs::read_to_string(format!("{dir}/{name}")).is_ok_and(|pem| pem.starts_with("-----BEGIN "))
+        );
     }
 
     writ.entry("/judge", &[&own_uid()]);

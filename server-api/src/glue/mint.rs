@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use proto::spire::server::svid::v1::{
-    MintJwtsvidRequest, MintX509svidRequest, svid_client::SvidClient,
-};
+use proto::spire::server::svid::v1::{MintJwtsvidRequest, MintX509svidRequest, svid_client::SvidClient};
 use spiffe::{SpiffeId, Timestamp};
 use tonic::transport::Channel;
 
@@ -36,7 +34,7 @@ impl Client {
     /// Has the key of a PKCS#10 request (DER) signed for the ID and the DNS names in it. `ttl` is in
     /// seconds, 0 for the server's default. The chain is DER, leaf first.
     pub async fn x509(&mut self, csr: Vec<u8>, ttl: i32) -> Result<Vec<Vec<u8>>, CallError> {
-        let minted = self.0.mint_x509svid(MintX509svidRequest { csr, ttl }).await?.into_inner();
+        let minted = self.0.mint_x509svid(MintX509svidRequest { csr: csr.into(), ttl }).await?.into_inner();
         let svid = minted.svid.filter(|svid| !svid.cert_chain.is_empty());
         let svid = svid.ok_or_else(|| CallError::Nonsense("it holds no certificate".to_owned()))?;
         Ok(svid.cert_chain.into_iter().map(Into::into).collect())

@@ -59,7 +59,8 @@ pub(crate) async fn run(verb: Mint, shared: &Shared) -> Result<ExitCode> {
     match verb {
         Mint::X509 { named, dns, write } => {
             let document = server.show_bundle(trust_domain.as_str()).await?;
-            let bundle = Bundle::parse(trust_domain.clone(), &document).context("the server's bundle document")?;
+            let bundle =
+                Bundle::parse(trust_domain.clone(), &document).context("the server's bundle document")?;
             let bundles: Bundles = [bundle].into_iter().collect();
             let svid = x509(&named, &dns, &trust_domain, &bundles, shared).await?;
             show_x509(svid, bundles, write, shared)?;
@@ -86,7 +87,14 @@ async fn x509(
     let key = PrivateKey::generate()?;
     let chain = connect(shared).await?.x509(request(&id, dns, &key)?, named.seconds()?).await?;
     let chain = chain.into_iter().map(CertificateDer::from).collect();
-    Svid::verified(id.as_str(), chain, key, String::new(), bundles, Timestamp::from_unix_millis(daemon::now_unix_millis()))
+    Svid::verified(
+        id.as_str(),
+        chain,
+        key,
+        String::new(),
+        bundles,
+        Timestamp::from_unix_millis(daemon::now_unix_millis()),
+    )
 }
 
 /// A PKCS#10 request with the ID and the names.
@@ -118,7 +126,8 @@ fn show_x509(svid: Svid, bundles: Bundles, write: Option<PathBuf>, shared: &Shar
         })?;
         return Ok(());
     }
-    let told = json!({ "spiffe_id": id, "not_after": not_after, "x509_svid": chain, "key": key, "bundle": bundle });
+    let told =
+        json!({ "spiffe_id": id, "not_after": not_after, "x509_svid": chain, "key": key, "bundle": bundle });
     output::show(shared.output, &told, |_| format!("{}{key}{bundle}", chain.concat()))?;
     Ok(())
 }
@@ -135,7 +144,8 @@ impl Named {
 
     fn seconds(&self) -> Result<i32> {
         let Some(ttl) = self.ttl else { return Ok(0) };
-        let seconds = i32::try_from(ttl.as_secs()).ok().filter(|seconds| *seconds > 0 && ttl.subsec_nanos() == 0);
+        let seconds =
+            i32::try_from(ttl.as_secs()).ok().filter(|seconds| *seconds > 0 && ttl.subsec_nanos() == 0);
         Ok(seconds.ok_or_else(|| Usage("--ttl is a whole number of seconds, for example 15m".to_owned()))?)
     }
 }
