@@ -86,14 +86,21 @@ async fn it_ends_when_it_is_banned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_may_join_again_when_it_is_evicted_and_not_without_a_token() {
-    let Some((_server, commands, mut agent, node)) = joined("") else { return };
+async fn it_ends_when_it_is_evicted_and_a_token_of_its_name_gives_another_the_same_entries() {
+    let Some((server, commands, mut agent, node)) = joined("") else { return };
     commands.entry("spiffe://writ.local/web", &node, &own_uid(), &[]);
     served(&agent, "spiffe://writ.local/web").await;
     let _ = commands.run(&["agent", "evict", "-spiffeID", &node]).done();
     agent.ended(PATIENCE);
     let left = commands.run(&["agent", "show", "-spiffeID", &node]);
     assert_ne!(left.code, 0, "an evicted node is still there: {}", left.out);
+
+    let (_, name) = node.rsplit_once('/').expect("an ID has a path");
+    let (bundle, token) = (commands.bundle(), server.token(name));
+    let joining =
+        Joining { trust_domain: "writ.local", address: server.address(), bundle: &bundle, token: &token };
+    let Some(again) = Agent::join(joining) else { return };
+    served(&again, "spiffe://writ.local/web").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,10 +89,10 @@ impl Load {
             (subject.server_socket(), subject.text("server_address"), subject.text("trust_domain"));
         let (bundle, connections, seconds) =
             (bundle.display().to_string(), connections.to_string(), seconds.to_string());
-        let tokens = format!("--tokens={}", matches!(what, Signed::Tokens));
         Figures::read(&self.ask(&[
             "sign",
-            &tokens,
+            "--what",
+            what.name(),
             "--admin",
             &admin,
             "--server",
@@ -188,6 +188,18 @@ pub(crate) enum Signed {
     Keys,
     /// JWT-SVIDs.
     Tokens,
+    /// X509-SVIDs for certificate requests, over the wire of SPIRE's agents.
+    Requests,
+}
+
+impl Signed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Tokens => "tokens",
+            Self::Requests => "requests",
+        }
+    }
 }
 
 /// By which client something is fetched.

@@ -26,7 +26,7 @@ import (
 )
 
 // sign joins as an agent of its own, has an entry made for it, and has the server sign batches of
-// public keys, or of tokens, over writ.node.v1.
+// public keys or of tokens over writ.node.v1, or of certificate requests as SPIRE's agents do.
 func sign(args []string) (any, error) {
 	flags := flag.NewFlagSet("sign", flag.ExitOnError)
 	admin := flags.String("admin", "", "the server's Unix socket")
@@ -34,8 +34,8 @@ func sign(args []string) (any, error) {
 	token := flags.String("token", "", "an unused join token")
 	domain := flags.String("trust-domain", "", "the trust domain")
 	file := flags.String("bundle", "", "a file with the trust domain's bundle (JWKS)")
-	size := flags.Int("batch", 100, "how many keys or tokens in one call")
-	tokens := flags.Bool("tokens", false, "tokens instead of keys")
+	size := flags.Int("batch", 100, "how many in one call")
+	what := flags.String("what", "keys", "keys, tokens or requests")
 	connections := flags.Int("connections", 4, "how many at once")
 	seconds := flags.Float64("seconds", 2, "how long")
 	_ = flags.Parse(args)
@@ -60,11 +60,7 @@ func sign(args []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	request, err := signRequest(entry, *size)
-	method := "/writ.node.v1.Node/Sign"
-	if *tokens {
-		request, method = tokenRequest(entry, *size), "/writ.node.v1.Node/SignJwt"
-	}
+	call, err := callOf(*what, entry, *size)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +75,7 @@ func sign(args []string) (any, error) {
 		go func() {
 			defer group.Done()
 			config := tlsconfig.MTLSClientConfig(node, bundle, tlsconfig.AuthorizeMemberOf(td))
-			took, err := signer(*server, config, method, request, *size, start.Add(time.Duration(*seconds*float64(time.Second))))
+			took, err := signer(*server, config, call, *size, start.Add(time.Duration(*seconds*float64(time.Second))))
 			mutex.Lock()
 			defer mutex.Unlock()
 			all = append(all, took...)
@@ -151,33 +147,50 @@ func strs(all [][]byte) []string {
 	return out
 }
 
-// signRequest is a writ.node.v1.SignRequest: items = 1 { entry_id = 1, public_key = 2 }.
-func signRequest(entry string, size int) ([]byte, error) {
-	var request []byte
-	for range size {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		public, err := x509.MarshalPKIXPublicKey(key.Public())
-		if err != nil {
-			return nil, err
-		}
-		item := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
-		item = protowire.AppendBytes(protowire.AppendTag(item, 2, protowire.BytesType), public)
-		request = protowire.AppendBytes(protowire.AppendTag(request, 1, protowire.BytesType), item)
-	}
-	return request, nil
+// A call is a request that is sent again and again, and the field of a result in which what was asked for comes.
+type call struct {
+	method  string
+	request []byte
+	field   protowire.Number
 }
 
-// tokenRequest is a writ.node.v1.SignJwtRequest: items = 1 { entry_id = 1, audience = 2 }.
-func tokenRequest(entry string, size int) (request []byte) {
-	for n := range size {
-		item := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
-		item = protowire.AppendString(protowire.AppendTag(item, 2, protowire.BytesType), fmt.Sprintf("audience-%d", n))
-		request = protowire.AppendBytes(protowire.AppendTag(request, 1, protowire.BytesType), item)
+// callOf has items = 1 { entry_id = 1, what is signed = 2 } in each request, over either wire.
+func callOf(what, entry string, size int) (made call, err error) {
+	var one func(n int) ([]byte, error)
+	switch what {
+	case "keys": // writ.node.v1.SignRequest
+		made, one = call{"/writ.node.v1.Node/Sign", nil, 1}, func(int) ([]byte, error) {
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				return nil, err
+			}
+			return x509.MarshalPKIXPublicKey(key.Public())
+		}
+	case "tokens": // writ.node.v1.SignJwtRequest
+		made, one = call{"/writ.node.v1.Node/SignJwt", nil, 1}, func(n int) ([]byte, error) {
+			return fmt.Appendf(nil, "audience-%d", n), nil
+		}
+	case "requests": // spire.api.server.svid.v1.BatchNewX509SVIDRequest
+		made, one = call{"/spire.api.server.svid.v1.SVID/BatchNewX509SVID", nil, 2}, func(int) ([]byte, error) {
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				return nil, err
+			}
+			return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+		}
+	default:
+		return made, fmt.Errorf("there is nothing called %q to sign", what)
 	}
-	return request
+	for n := range size {
+		signed, err := one(n)
+		if err != nil {
+			return made, err
+		}
+		item := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), entry)
+		item = protowire.AppendBytes(protowire.AppendTag(item, 2, protowire.BytesType), signed)
+		made.request = protowire.AppendBytes(protowire.AppendTag(made.request, 1, protowire.BytesType), item)
+	}
+	return made, nil
 }
 
 // bytesCodec sends and receives messages that are encoded already.
@@ -187,7 +200,7 @@ func (bytesCodec) Name() string                    { return "proto" }
 func (bytesCodec) Marshal(v any) ([]byte, error)   { return *v.(*[]byte), nil }
 func (bytesCodec) Unmarshal(d []byte, v any) error { *v.(*[]byte) = d; return nil }
 
-func signer(server string, config *tls.Config, method string, request []byte, size int, end time.Time) (took []time.Duration, err error) {
+func signer(server string, config *tls.Config, call call, size int, end time.Time) (took []time.Duration, err error) {
 	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {
 		return nil, err
@@ -196,12 +209,12 @@ func signer(server string, config *tls.Config, method string, request []byte, si
 	for time.Now().Before(end) {
 		begun := time.Now()
 		var answer []byte
-		err := conn.Invoke(context.Background(), method, &request, &answer,
+		err := conn.Invoke(context.Background(), call.method, &call.request, &answer,
 			grpc.ForceCodec(bytesCodec{}))
 		if err != nil {
 			return nil, err
 		}
-		if signed := chains(answer); signed != size {
+		if signed := results(answer, call.field); signed != size {
 			return nil, fmt.Errorf("%d of %d were signed", signed, size)
 		}
 		took = append(took, time.Since(begun))
@@ -209,8 +222,8 @@ func signer(server string, config *tls.Config, method string, request []byte, si
 	return took, nil
 }
 
-// chains counts the results (field 1) that hold a certificate or a token (their field 1).
-func chains(answer []byte) (count int) {
+// results counts the results (field 1) in which there is what was asked for.
+func results(answer []byte, wanted protowire.Number) (count int) {
 	for len(answer) > 0 {
 		number, kind, n := protowire.ConsumeTag(answer)
 		if n < 0 || number != 1 || kind != protowire.BytesType {
@@ -220,8 +233,16 @@ func chains(answer []byte) (count int) {
 		if m < 0 {
 			return -1
 		}
-		if field, _, l := protowire.ConsumeTag(result); l > 0 && field == 1 {
-			count++
+		for len(result) > 0 {
+			field, _, l := protowire.ConsumeField(result)
+			if l < 0 {
+				return -1
+			}
+			if field == wanted {
+				count++
+				break
+			}
+			result = result[l:]
 		}
 		answer = answer[n+m:]
 	}
