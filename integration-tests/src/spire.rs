@@ -1,6 +1,7 @@
 //! SPIRE's own programs, unmodified, as `cargo xtask test` built them.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -178,7 +179,7 @@ impl Agent {
         let socket = agent.workload_socket();
         let log = || agent.log();
         eventually(&format!("the SPIRE agent listens\n{}", log()), PATIENCE, || {
-            socket.exists().then_some(())
+            UnixStream::connect(&socket).ok()
         });
         Some(agent)
     }
@@ -227,7 +228,7 @@ plugins {{
         command.args(["run", "-config"]);
         self.running = start(&command, &self.config, "spire-agent", &self.folder);
         let socket = self.workload_socket();
-        eventually("the SPIRE agent listens again", PATIENCE, || socket.exists().then_some(()));
+        eventually("the SPIRE agent listens again", PATIENCE, || UnixStream::connect(&socket).ok());
     }
 
     /// Runs `spire-agent …` as a workload of this agent.
