@@ -143,13 +143,12 @@ impl Tokens {
     pub(crate) async fn work(self: Arc<Self>) -> Infallible {
         let flights = Arc::new(Semaphore::new(FLIGHTS));
         loop {
-            let flight = flights.clone().acquire_owned().await;
+            let flight = flights.clone().acquire_owned().await.expect("nobody closes it");
             let batch = self.next_batch().await;
             let tokens = self.clone();
             tokio::spawn(async move {
-                let signed = sign::sign(&tokens.upstream, &batch, &tokens.learned).await;
+                let signed = sign::sign(&tokens.upstream, &batch, &tokens.learned, flight).await;
                 tokens.settle(batch, signed);
-                drop(flight);
             });
         }
     }
@@ -230,6 +229,7 @@ const ROOM: usize = 4096;
 /// Tokens that are signed in one call.
 const BATCH: usize = 500;
 /// Calls to the server at the same time: while one is on its way, what is asked for gathers for the next.
+/// What a call brought is verified while the next one is on its way.
 const FLIGHTS: usize = 1;
 /// Orders that nobody has carried out; more than all users together may have open.
 const LONGEST_QUEUE: usize = 65_536;

@@ -8,7 +8,10 @@ use spiffe::{
     AudienceError, Audiences, Bundles, SpiffeId, Timestamp,
     jwt::{Compact, JwtError, svid},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::timeout,
+};
 
 use super::{Token, queue::Order};
 use crate::{clock, issue::aside, rotation::Validity, upstream::Upstream};
@@ -33,9 +36,15 @@ enum NotHad {
 }
 
 /// A token for each of these orders, where there is one; of any other, the log says why. `learned` tells
-/// of new bundles: a token may come a moment before the bundle with its key.
-pub(super) async fn sign(upstream: &Upstream, orders: &[Order], learned: &Notify) -> Vec<Option<Token>> {
-    match try_sign(upstream, orders, learned).await {
+/// of new bundles: a token may come a moment before the bundle with its key. The flight ends with the
+/// server's answer.
+pub(super) async fn sign(
+    upstream: &Upstream,
+    orders: &[Order],
+    learned: &Notify,
+    flight: OwnedSemaphorePermit,
+) -> Vec<Option<Token>> {
+    match try_sign(upstream, orders, learned, flight).await {
         Ok(tokens) => tokens,
         Err(reason) => {
             tracing::warn!(count = orders.len(), reason, "no JWT-SVIDs could be had");
@@ -48,6 +57,7 @@ async fn try_sign(
     upstream: &Upstream,
     orders: &[Order],
     learned: &Notify,
+    flight: OwnedSemaphorePermit,
 ) -> Result<Vec<Option<Token>>, String> {
     let (_, mut client) = upstream.signer().ok_or("there is no connection to the server")?;
     let mut news = pin!(learned.notified());
@@ -57,6 +67,7 @@ async fn try_sign(
         audiences: order.audiences.iter().map(str::to_owned).collect(),
     });
     let signed = timeout(ANSWER_WITHIN, client.sign_jwt(wanted.collect())).await;
+    drop(flight);
     let signed = signed.map_err(|_| "the server does not answer")?.map_err(|error| error.to_string())?;
     let mut judged = judge_all(orders, signed.clone(), upstream).await?;
     let is_unknown = |judged: &Result<_, _>| matches!(judged, Err(NotHad::Unverified(JwtError::NoKey)));
