@@ -23,6 +23,10 @@ pub enum Strength {
     /// The kernel keeps it, and the process could not choose it (or it is this host's name for such a
     /// number).
     Kernel,
+    /// A container engine, the kubelet or systemd told the agent, of a process that the kernel told apart.
+    Platform,
+    /// The agent measured it itself before the process could run.
+    Measured,
     /// True of an honest process; one that wants to may pretend it (see `selectors::warnings`).
     Weak,
 }
@@ -79,6 +83,8 @@ impl fmt::Display for Strength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kernel => "kernel",
+            Self::Platform => "platform",
+            Self::Measured => "measured",
             Self::Weak => "weak",
         })
     }

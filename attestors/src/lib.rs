@@ -9,6 +9,7 @@
 
 mod attestor;
 mod builtin;
+pub mod cgroups;
 mod evidence;
 mod recent;
 pub mod selectors;

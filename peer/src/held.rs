@@ -140,6 +140,12 @@ impl Peer {
         Status::read(self.dir.as_fd())
     }
 
+    /// Which cgroups it is in now, as the text of /proc/PID/cgroup has it from this process's own cgroup
+    /// namespace. A text that is not UTF-8, or too long to be read in full, is an error.
+    pub fn cgroup(&self) -> io::Result<String> {
+        status::cgroup(self.dir.as_fd())
+    }
+
     /// Where its program lies in its own mount namespace, which it may have furnished itself; with
     /// ` (deleted)` behind it if the file is no longer there.
     pub fn exe_link(&self) -> io::Result<PathBuf> {

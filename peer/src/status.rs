@@ -1,4 +1,4 @@
-//! What /proc says about a process in text: `status`, and the start time from `stat`.
+//! What /proc says about a process in text: `status`, `cgroup`, and the start time from `stat`.
 
 use std::{
     fs::File,
@@ -58,10 +58,27 @@ fn parse_start_time(text: &str) -> Option<u64> {
     text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn read_file(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+/// The cgroups, whole or not at all: half a path names another cgroup.
+pub(crate) fn cgroup(dir: BorrowedFd<'_>) -> io::Result<String> {
+    let bytes = read_bytes(dir, "cgroup", MAX_CGROUP_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_CGROUP_BYTES {
+        let sentence = format!("/proc/PID/cgroup is longer than {MAX_CGROUP_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        io::Error::new(io::ErrorKind::InvalidData, "a cgroup of the process has a name that is not UTF-8")
+    })
+}
+
+fn read_bytes(dir: BorrowedFd<'_>, name: &str, most: u64) -> io::Result<Vec<u8>> {
     let file = File::from(openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
     let mut bytes = Vec::with_capacity(2048);
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_file(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+    let bytes = read_bytes(dir, name, MAX_BYTES)?;
     // A process may give itself a name that is not UTF-8; everything else is ASCII.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -72,6 +89,8 @@ fn malformed(name: &str) -> io::Error {
 
 /// Room for the 65,536 supplementary groups that Linux allows.
 const MAX_BYTES: u64 = 1 << 20;
+/// A dozen hierarchies of the longest paths.
+const MAX_CGROUP_BYTES: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,19 @@ async fn a_caller_is_held_with_its_image_and_its_ids() {
 }
 
 #[tokio::test]
+async fn the_cgroups_of_a_caller_are_those_that_it_is_in_now_and_of_the_dead_there_are_none() {
+    let (_directory, listener) = listen();
+    let mut caller = Puppet::start();
+    caller.connect(&listener);
+    let (_stream, peer) = listener.accept().await;
+    let text = std::fs::read_to_string(format!("/proc/{}/cgroup", caller.pid())).expect("readable");
+    assert_eq!(peer.cgroup().expect("readable"), text);
+    drop(caller);
+    peer.exited().await;
+    assert!(peer.cgroup().is_err());
+}
+
+#[tokio::test]
 async fn running_another_program_after_connecting_is_noticed() {
     let (directory, listener) = listen();
     let other = copy_of_puppet(&directory.path().join("other"));
