@@ -59,14 +59,18 @@ async fn try_sign(
     learned: &Notify,
     flight: OwnedSemaphorePermit,
 ) -> Result<Vec<Option<Token>>, String> {
-    let (_, mut client) = upstream.signer().ok_or("there is no connection to the server")?;
     let mut news = pin!(learned.notified());
     news.as_mut().enable();
     let wanted = orders.iter().map(|order| JwtOrder {
         entry: order.entry.id.clone(),
         audiences: order.audiences.iter().map(str::to_owned).collect(),
     });
-    let signed = timeout(ANSWER_WITHIN, client.sign_jwt(wanted.collect())).await;
+    let wanted: Vec<_> = wanted.collect();
+    let asked = upstream.ask(|mut signer| {
+        let wanted = wanted.clone();
+        async move { signer.sign_jwt(wanted).await }
+    });
+    let signed = timeout(ANSWER_WITHIN, asked).await;
     drop(flight);
     let signed = signed.map_err(|_| "the server does not answer")?.map_err(|error| error.to_string())?;
     let mut judged = judge_all(orders, signed.clone(), upstream).await?;

@@ -105,7 +105,7 @@ impl Upstream {
 
     /// Has the certificate renewed over the connection that it is used on.
     pub(crate) async fn renew(&self) -> Result<Certified, Trouble> {
-        let channel: Option<Channel> = self.channel.lock().clone();
+        let channel: Option<Channel> = self.channel.borrow().clone();
         let (channel, trust_domain) = channel
             .zip(self.trust.trust_domain())
             .ok_or_else(|| Trouble::Unreachable("there is no connection to the server".to_owned()))?;

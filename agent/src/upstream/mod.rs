@@ -14,15 +14,19 @@ mod token;
 mod trust;
 mod writ;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use registry::{LogId, Revision};
-use server_api::{CallError, ServerAddress, node};
+use server_api::{CallError, ServerAddress, node, wire::status::Reason};
 use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
+use tokio::{sync::watch, time::timeout};
 use tonic::{Code, transport::Channel};
 
 pub(crate) use self::{
@@ -53,7 +57,8 @@ pub(crate) struct Upstream {
     certificate: Mutex<Option<Arc<OwnCertificate>>>,
     /// The server does not take the certificate any more, though it is valid.
     is_refused: AtomicBool,
-    channel: Mutex<Option<Channel>>,
+    /// The connection that stands; whoever waits for the next one hears of it.
+    channel: watch::Sender<Option<Channel>>,
     seen: Seen,
     /// Why the server expelled this node, until it has joined again.
     expelled: Mutex<Option<String>>,
@@ -103,7 +108,7 @@ pub(crate) async fn follow(upstream: Arc<Upstream>, known: Option<(LogId, Revisi
         Err(trouble) => trouble,
         Ok(never) => match never {},
     };
-    *upstream.channel.lock() = None;
+    upstream.channel.send_replace(None);
     upstream.seen.keep();
     teller.tell(News::Over(trouble)).await;
 }
@@ -138,7 +143,7 @@ impl Upstream {
             token: terms.token,
             certificate: Mutex::new(certificate),
             is_refused: AtomicBool::new(false),
-            channel: Mutex::new(None),
+            channel: watch::Sender::new(None),
             seen,
             expelled: Mutex::new(None),
             spire,
@@ -177,12 +182,34 @@ impl Upstream {
 
     /// What it takes to have SVIDs signed; nothing without a connection.
     pub(crate) fn signer(&self) -> Option<(Arc<Bundles>, Signer)> {
-        let channel = self.channel.lock().clone()?;
-        let signer = match self.spire {
+        let channel = self.channel.borrow().clone()?;
+        Some((self.bundles(), self.signer_over(channel)))
+    }
+
+    fn signer_over(&self, channel: Channel) -> Signer {
+        match self.spire {
             Some(_) => Signer::Spire(Box::new(server_api::spire::Client::new(channel))),
             None => Signer::Writ(node::Client::new(channel)),
+        }
+    }
+
+    /// Asks the server over the connection that stands. A server counts an agent's next certificate from
+    /// its first use on, which is a moment before the agent turns to that connection; whoever is turned
+    /// away in that moment asks once more over the next one.
+    pub(crate) async fn ask<T, A>(&self, question: impl Fn(Signer) -> A) -> Result<T, CallError>
+    where
+        A: Future<Output = Result<T, CallError>>,
+    {
+        let none = || CallError::Unavailable("there is no connection".to_owned());
+        let mut standing = self.channel.subscribe();
+        let channel = standing.borrow_and_update().clone().ok_or_else(none)?;
+        let turned_away = match question(self.signer_over(channel)).await {
+            Err(error @ CallError::Agent { reason: Reason::AgentNotActive, .. }) => error,
+            answered => return answered,
         };
-        Some((self.bundles(), signer))
+        let next = timeout(NEXT_CONNECTION_WITHIN, standing.changed()).await;
+        let channel = next.is_ok().then(|| standing.borrow().clone()).flatten();
+        question(self.signer_over(channel.ok_or(turned_away)?)).await
     }
 
     /// The command that lets a node join.
@@ -245,3 +272,6 @@ impl From<CallError> for Trouble {
         }
     }
 }
+
+/// A connection that the server has begun to answer stands within this time, or fails.
+const NEXT_CONNECTION_WITHIN: Duration = Duration::from_secs(2);

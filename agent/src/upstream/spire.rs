@@ -68,7 +68,7 @@ pub(super) async fn follow(
             if let Err(error) = client.post_status(env!("CARGO_PKG_VERSION")).await {
                 tracing::debug!(%error, "the server did not take note of this agent's version");
             }
-            *upstream.channel.lock() = Some(channel.clone());
+            upstream.channel.send_replace(Some(channel.clone()));
             teller.tell(News::Input(Input::Connected)).await;
         }
         // A bundle comes before the SVIDs under it.

@@ -45,7 +45,7 @@ pub(super) async fn follow(
             return Err(trouble);
         }
     };
-    *upstream.channel.lock() = Some(channel);
+    upstream.channel.send_replace(Some(channel));
     teller.tell(News::Input(Input::Connected)).await;
     loop {
         let step = view.next().await.map_err(|error| upstream.cut_off(error))?;

@@ -1,6 +1,7 @@
 //! Nobody but the owner can read what must stay private.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -42,11 +43,16 @@ fn a_key_that_others_could_read_stops_the_start_with_its_path_and_a_remedy() {
     assert!(answer.err.contains("pin.key") && answer.err.contains("chmod"), "{}", answer.err);
 }
 
-fn walk(root: &Path) -> Vec<(PathBuf, u32, bool)> {
+/// Everything below a folder: its path, its mode and whether it is a folder. What is written at the moment
+/// has a name only until it is renamed, so what vanishes while somebody looks is passed over.
+pub(crate) fn walk(root: &Path) -> Vec<(PathBuf, u32, bool)> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(path) = open.pop() {
-        let about = fs::symlink_metadata(&path).expect("it is there");
+        let about = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && path != root => continue,
+            about => about.expect("it is ours"),
+        };
         if about.is_dir() {
             open.extend(fs::read_dir(&path).expect("it is ours").flatten().map(|entry| entry.path()));
         }

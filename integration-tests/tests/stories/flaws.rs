@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use proto::spire::server::agent::v1::agent_client::AgentClient;
 use proto::spire::server::entry::v1::ListEntriesRequest;
 use proto::spire::server::entry::v1::entry_client::EntryClient;
 
+use crate::files::walk;
 use crate::{SOON, own_uid};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,16 +65,13 @@ fn what_is_private_stays_so_where_the_umask_takes_nothing_away() {
     up.line(SOON * 3);
     let mut looked_at = 0;
     for tree in ["state", "private"] {
-        for path in below(&data.join(tree)) {
-            let about = fs::symlink_metadata(&path).expect("it is there");
-            let mode = about.permissions().mode() & 0o7777;
+        for (path, mode, _) in walk(&data.join(tree)) {
             assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
             looked_at += 1;
         }
     }
     assert!(looked_at > 8, "only {looked_at} files were looked at");
-    for path in below(&data.join("public")).iter().filter(|path| path.is_dir()) {
-        let mode = fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
+    for (path, mode, _) in walk(&data.join("public")).iter().filter(|(_, _, is_folder)| *is_folder) {
         assert_eq!(mode & 0o022, 0, "others could put a socket of theirs into {}: {mode:o}", path.display());
     }
 }
@@ -183,7 +180,8 @@ async fn no_token_key_or_selector_reaches_a_log() {
     drop(up);
 
     let mut secrets = vec![secret, canary.to_owned()];
-    for file in below(&data.join("state")).into_iter().chain(below(&folder.join("svid"))) {
+    let written = walk(&data.join("state")).into_iter().chain(walk(&folder.join("svid")));
+    for file in written.map(|(path, ..)| path) {
         let text = fs::read_to_string(&file).unwrap_or_default();
         if text.contains("PRIVATE KEY") {
             secrets.extend(text.lines().filter(|line| line.len() == 64).map(str::to_owned));
@@ -195,16 +193,4 @@ async fn no_token_key_or_selector_reaches_a_log() {
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret} is in the log");
     }
-}
-
-fn below(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            open.extend(fs::read_dir(&path).expect("it is ours").flatten().map(|entry| entry.path()));
-        }
-        found.push(path);
-    }
-    found
 }

@@ -44,7 +44,7 @@ mod validate;
 use std::time::Duration;
 
 /// How long an event may take on a loaded machine before a story gives up.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// The selector of whoever runs the tests.
 fn own_uid() -> String {

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::sleep;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
+use tonic::Request;
 
 use crate::{SOON, own_uid};
 
@@ -323,18 +323,7 @@ async fn tokens(mut workload: SpiffeWorkloadApiClient<Channel>, seen: Arc<Seen>)
         }
         let audience = format!("a{}", number % 3);
         let request = JwtsvidRequest { audience: vec![audience.clone()], spiffe_id: String::new() };
-        let began = Instant::now();
-        let token = loop {
-            match workload.fetch_jwtsvid(asked(request.clone())).await {
-                Ok(token) => break token,
-                // A token that is not at hand needs the server. The agent's own certificate turns too, and
-                // for a moment the agent is between two connections, and says so.
-                Err(refused) if refused.code() == Code::Unavailable && began.elapsed() < SOON => {
-                    sleep(PAUSE / 4).await;
-                }
-                Err(refused) => panic!("a token is there but for a moment: {refused}"),
-            }
-        };
+        let token = workload.fetch_jwtsvid(asked(request)).await.expect("a token is there at any time");
         let svid = token.into_inner().svids.remove(0).svid;
         Seen::note(&seen.kids, spiffe::jwt::Compact::parse(&svid).expect("a token").kid.expect("a kid"));
         let request = ValidateJwtsvidRequest { audience, svid };

@@ -55,10 +55,13 @@ async fn it_serves_x509_and_jwt_svids_and_validates_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_svid_and_its_workloads_are_renewed_and_its_authority_turns() {
-    let Some((_server, commands, agent, node)) = joined("agent_ttl = \"12s\"\n") else { return };
-    commands.entry("spiffe://writ.local/web", &node, &own_uid(), &["-x509SVIDTTL", "8"]);
+    let Some((_server, commands, agent, node)) = joined("agent_ttl = \"30s\"\n") else { return };
+    commands.entry("spiffe://writ.local/web", &node, &own_uid(), &["-x509SVIDTTL", "20"]);
+    let serial = || commands.ask(&["agent", "show", "-spiffeID", &node])["x509svid_serial_number"].clone();
+    let first = serial();
     let mut stream = served(&agent, "spiffe://writ.local/web").await;
-    for _ in 0..5 {
+    eventually("the agent has renewed its own SVID", PATIENCE, || (serial() != first).then_some(()));
+    for _ in 0..3 {
         let svids = stream.next().await.expect("a stream without a gap");
         assert_eq!(ids(&svids), ["spiffe://writ.local/web"]);
     }
