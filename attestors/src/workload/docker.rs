@@ -1,0 +1,145 @@
+//! `docker`: what Docker or Podman says of the container that a process is in, by SPIRE's names.
+//!
+//! | selector | is | strength |
+//! |---|---|---|
+//! | `docker:label:KEY:VALUE` | a label of the container or its image | platform |
+//! | `docker:env:KEY=VALUE` | a variable that the container was made with | platform |
+//! | `docker:image_id:NAME` | the image, as it was named when the container was made | platform |
+//! | `docker:image_config_digest:sha256:HEX` | that image itself | platform |
+//!
+//! Which container it is, and which engine is asked about it, says the kernel ([`crate::cgroups`]). An
+//! answer counts only if the first process that it names is in the very same cgroup. It is kept for as
+//! long as that process lives, which is as long as the container runs: nothing that is read of it here
+//! changes meanwhile, and the engine may be away.
+
+mod answer;
+mod ask;
+mod engine;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use peer::Peer;
+
+pub use self::engine::Config;
+use self::{
+    answer::Described,
+    engine::{Engine, Engines, Unknown},
+};
+use crate::{
+    Evidence, Wanted, WorkloadAttestor,
+    cgroups::{Cgroups, Container},
+    recent::Recent,
+    turns::Turns,
+};
+
+/// The attestor; one for the whole agent, since it remembers containers.
+pub struct Docker {
+    engines: Engines,
+    containers: Mutex<Recent<Container, Arc<Running>>>,
+    /// Processes of one container that come at once make one question.
+    turns: Turns<Container>,
+}
+
+/// A container that runs, if its first process does.
+struct Running {
+    first: Peer,
+    described: Described,
+}
+
+impl Docker {
+    /// Knows no container yet.
+    pub fn new(config: &Config) -> Self {
+        let containers = Mutex::new(Recent::new(REMEMBERED / 2));
+        Self { engines: Engines::new(config), containers, turns: Turns::new(1) }
+    }
+
+    /// Asks about a container, unless somebody else did so just now.
+    async fn ask(&self, container: &Container, engine: &Engine, env: bool) -> Result<Arc<Running>, Unknown> {
+        let _turn = self.turns.wait(container.clone()).await;
+        if let Some(running) = self.remembered(container, env) {
+            return Ok(running);
+        }
+        let described = engine.describe(&container.id, env).await?;
+        let first = Peer::open(described.first).map_err(|_| Unknown::FirstProcess)?;
+        if container_of(&first).ok().flatten().as_ref() != Some(container) {
+            return Err(Unknown::FirstProcess);
+        }
+        let running = Arc::new(Running { first, described });
+        self.containers.lock().put(container.clone(), running.clone());
+        Ok(running)
+    }
+
+    fn remembered(&self, container: &Container, env: bool) -> Option<Arc<Running>> {
+        let running = self.containers.lock().get(container)?;
+        (running.first.alive() && (running.described.env.is_some() || !env)).then_some(running)
+    }
+}
+
+#[async_trait]
+impl WorkloadAttestor for Docker {
+    fn name(&self) -> &'static str {
+        KIND
+    }
+
+    async fn attest(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Evidence {
+        let mut evidence = Evidence::default();
+        if !FACTS.iter().any(|fact| wanted.asks(KIND, fact)) {
+            return evidence;
+        }
+        let container = match container_of(peer) {
+            Ok(Some(container)) => container,
+            Ok(None) => return evidence,
+            Err(reason) => {
+                evidence.note(reason);
+                return evidence;
+            }
+        };
+        let engine = match self.engines.of(&container) {
+            Ok(Some(engine)) => engine,
+            Ok(None) => return evidence,
+            Err(reason) => {
+                evidence.note(reason);
+                return evidence;
+            }
+        };
+        let env = wanted.asks(KIND, "env");
+        if let Some(running) = self.remembered(&container, env) {
+            running.described.tell(wanted, &mut evidence);
+            return evidence;
+        }
+        let running = match self.ask(&container, engine, env).await {
+            Ok(running) => Some(running),
+            Err(unknown) => {
+                let sentence = engine.sentence(&unknown);
+                if unknown.may_pass() {
+                    evidence.note_for_now(sentence)
+                } else {
+                    evidence.note(sentence)
+                }
+                // Only its environment may be what was asked for.
+                self.remembered(&container, false)
+            }
+        };
+        match running {
+            Some(_) if container_of(peer).ok().flatten().as_ref() != Some(&container) => {
+                evidence.note_for_now("it left its container while that was looked at");
+            }
+            Some(running) => running.described.tell(wanted, &mut evidence),
+            None => {}
+        }
+        evidence
+    }
+}
+
+fn container_of(peer: &Peer) -> Result<Option<Container>, String> {
+    let text = peer.cgroup().map_err(|error| format!("cannot read its cgroups: {error}"))?;
+    Cgroups::parse(&text).and_then(|cgroups| cgroups.container()).map_err(|unclear| unclear.to_string())
+}
+
+const KIND: &str = "docker";
+const FACTS: [&str; 4] = ["label", "env", "image_id", "image_config_digest"];
+
+/// Containers that are remembered at most; each costs two file descriptors.
+const REMEMBERED: usize = 1024;
