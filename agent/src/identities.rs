@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use workload_api::{Entitled, Identity, Standing, Svids, X509Bundles, X509Svid};
 
 use crate::{
-    matching::{Facts, Index},
+    matching::{Almost, Facts, Index},
     publication::{Held, Publication, Trusted},
 };
 
@@ -33,9 +33,6 @@ pub(crate) struct Identities {
     /// Entries whose SVID somebody asks for and nobody has made.
     asked: mpsc::UnboundedSender<EntryId>,
 }
-
-/// An entry that does not match, and what is missing for it.
-pub(crate) type Almost = (Arc<Entry>, Vec<Selector>);
 
 /// What was asked for when a caller was attested, so that it is known when that no longer suffices.
 #[derive(Clone, Debug)]
@@ -172,22 +169,7 @@ impl Identities {
     /// Entries that match these facts, and some that would with a little more: each with what is missing.
     pub(crate) fn explain(&self, facts: &Facts) -> (Vec<Arc<Entry>>, Vec<Almost>) {
         let inner = self.inner.lock();
-        let missing = |entry: &Entry| -> Vec<_> {
-            entry.selectors.iter().filter(|selector| !facts.has(selector)).cloned().collect()
-        };
-        let mut almost: Vec<_> = inner
-            .index
-            .iter()
-            .map(|entry| (entry.clone(), missing(entry)))
-            .filter(|(entry, missing)| {
-                missing.len() == 1 || (!missing.is_empty() && missing.len() < entry.selectors.len())
-            })
-            .collect();
-        almost.sort_by(|(a, a_missing), (b, b_missing)| {
-            (a_missing.len(), &a.id).cmp(&(b_missing.len(), &b.id))
-        });
-        almost.truncate(ALMOST);
-        (inner.index.matches(facts), almost)
+        (inner.index.matches(facts), inner.index.almost(facts))
     }
 
     /// Every SVID that is handed out.
@@ -389,6 +371,3 @@ impl Inner {
 fn der(bundle: &spiffe::Bundle) -> Bytes {
     bundle.x509_authorities.iter().flat_map(|authority| authority.iter().copied()).collect()
 }
-
-/// So many entries that almost match are shown.
-const ALMOST: usize = 10;

@@ -31,5 +31,6 @@ mod upstream;
 mod view_file;
 
 pub use config::Config;
+pub use matching::{Almost, Facts, Index};
 pub use run::{Error, Serving, run};
 pub use state::has_joined;

@@ -2,6 +2,8 @@
 //!
 //! Each entry stands under one of its selectors, the one that fewest others stand under. So a process
 //! is compared with the entries under its own few facts, and not with all there are.
+//!
+//! It is public because `writ attest test` rehearses with it what an agent would do.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,21 +15,21 @@ use spiffe::Selector;
 
 /// What was proved about a process: each fact once, in order. A clone shares them.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Facts(Arc<[Selector]>);
+pub struct Facts(Arc<[Selector]>);
 
 impl Facts {
     /// Each of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Selector> {
+    pub fn iter(&self) -> impl Iterator<Item = &Selector> {
         self.0.iter()
     }
 
     /// Whether this was proved.
-    pub(crate) fn has(&self, selector: &Selector) -> bool {
+    pub fn has(&self, selector: &Selector) -> bool {
         self.0.binary_search(selector).is_ok()
     }
 
     /// Whether an entry with these selectors matches. One without selectors matches nobody.
-    pub(crate) fn have_all(&self, selectors: &BTreeSet<Selector>) -> bool {
+    pub fn have_all(&self, selectors: &BTreeSet<Selector>) -> bool {
         !selectors.is_empty() && selectors.iter().all(|selector| self.has(selector))
     }
 }
@@ -41,10 +43,13 @@ impl FromIterator<Selector> for Facts {
 
 /// The entries of this node, found by facts.
 #[derive(Debug, Default)]
-pub(crate) struct Index {
+pub struct Index {
     entries: HashMap<EntryId, Indexed>,
     under: HashMap<Selector, BTreeSet<EntryId>>,
 }
+
+/// An entry that does not match, and what is missing for it.
+pub type Almost = (Arc<Entry>, Vec<Selector>);
 
 #[derive(Debug)]
 struct Indexed {
@@ -86,7 +91,7 @@ impl Index {
     }
 
     /// All entries, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.entries.values().map(|indexed| &indexed.entry)
     }
 
@@ -97,7 +102,7 @@ impl Index {
 
     /// The entries that match, the oldest first: a workload's default identity stays the same when it
     /// gets another one.
-    pub(crate) fn matches(&self, facts: &Facts) -> Vec<Arc<Entry>> {
+    pub fn matches(&self, facts: &Facts) -> Vec<Arc<Entry>> {
         let mut matching: Vec<_> = facts
             .iter()
             .filter_map(|fact| self.under.get(fact))
@@ -109,7 +114,39 @@ impl Index {
         matching.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         matching
     }
+
+    /// Some entries that would match with a little more, the nearest first: each with what is missing.
+    pub fn almost(&self, facts: &Facts) -> Vec<Almost> {
+        let missing = |entry: &Entry| -> Vec<_> {
+            entry.selectors.iter().filter(|selector| !facts.has(selector)).cloned().collect()
+        };
+        let mut almost: Vec<_> = self
+            .iter()
+            .map(|entry| (entry.clone(), missing(entry)))
+            .filter(|(entry, missing)| {
+                missing.len() == 1 || (!missing.is_empty() && missing.len() < entry.selectors.len())
+            })
+            .collect();
+        almost.sort_by(|(a, a_missing), (b, b_missing)| {
+            (a_missing.len(), &a.id).cmp(&(b_missing.len(), &b.id))
+        });
+        almost.truncate(ALMOST);
+        almost
+    }
 }
+
+impl FromIterator<Arc<Entry>> for Index {
+    fn from_iter<T: IntoIterator<Item = Arc<Entry>>>(entries: T) -> Self {
+        let mut index = Self::default();
+        for entry in entries {
+            index.put(entry);
+        }
+        index
+    }
+}
+
+/// So many entries that almost match are shown.
+const ALMOST: usize = 10;
 
 #[cfg(test)]
 mod tests {

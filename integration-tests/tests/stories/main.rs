@@ -1,6 +1,7 @@
 //! What Writ promises, told on real binaries, sockets and processes: one story a file.
 
 mod agreement;
+mod attestation_tests;
 mod backups;
 mod bad_bytes;
 mod by_flags;

@@ -4,6 +4,8 @@ pub(crate) mod admin;
 #[cfg(feature = "agent")]
 pub(crate) mod agent;
 mod apply;
+#[cfg(feature = "agent")]
+mod attest;
 mod authority;
 #[cfg(feature = "server")]
 mod backup;
@@ -11,6 +13,7 @@ mod bundle;
 mod completions;
 #[cfg(any(feature = "server", feature = "agent"))]
 mod daemons;
+pub(crate) mod declared;
 mod entry;
 pub(crate) mod explain;
 mod fetch;
@@ -132,6 +135,10 @@ enum Verb {
     /// Show what the agent sees of a process, and which entries match or almost match
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
+    /// Attestation tests: is everything on this machine what its tests say?
+    #[cfg(feature = "agent")]
+    #[command(subcommand, after_help = attest::EXAMPLES)]
+    Attest(attest::AttestVerb),
     /// Answer pure checks for conformance suites
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::Validate),
@@ -196,6 +203,8 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Backup(verb) => client(backup::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
+        #[cfg(feature = "agent")]
+        Verb::Attest(verb) => client(attest::run(verb, &shared)),
         Verb::Validate(validate) => validate::run(&validate),
         Verb::Completions(completions) => completions::run(&completions),
         Verb::Man(man) => man::run(&man),
