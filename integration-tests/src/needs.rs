@@ -45,6 +45,13 @@ pub fn spire(name: &str) -> Option<PathBuf> {
     have(path.exists(), "install Go 1.26 or newer, then: cargo xtask test spire").then_some(path)
 }
 
+/// The path of one of Kubernetes' own programs, which `cargo xtask test` built.
+#[must_use]
+pub fn kubernetes(name: &str) -> Option<PathBuf> {
+    let path = built("clients/kubernetes").join(name);
+    have(path.exists(), "install Go 1.26 or newer, then: cargo xtask test kubernetes").then_some(path)
+}
+
 /// How the client on the published Python library is started.
 #[must_use]
 pub fn python_client() -> Option<(PathBuf, Vec<String>)> {

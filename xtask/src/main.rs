@@ -5,10 +5,10 @@
 #![expect(clippy::print_stdout, reason = "this is a command line tool; its product is what it prints")]
 
 mod arrows;
+mod background;
 mod bench;
 mod long;
 mod report;
-mod spire;
 mod test;
 mod tools;
 

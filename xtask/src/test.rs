@@ -7,21 +7,21 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 
 use crate::arrows;
+use crate::background;
 use crate::report::{Missing, Report};
-use crate::spire;
 use crate::tools::{self, cargo};
 
 /// One step: its name, what it shows, and how.
 struct Step(&'static str, &'static str, fn(&mut Vec<Missing>) -> Result<()>);
 
 /// In the order of a reader's patience: quick answers first.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step("fmt", "the code is formatted", |_| tools::run(tools::bare_cargo("fmt").args(["--all", "--check"]))),
     Step("tools", "wheels, Go modules, jars and the clients made of them, fetched into target/", |missing| {
         tools::fetch_wheels(missing)?;
         tools::build_go_clients(missing)?;
         tools::build_other_clients(missing)?;
-        spire::begin(missing)
+        background::begin(missing)
     }),
     Step("arrows", "rooms use only what ARCHITECTURE.md allows", |_| arrows::check()),
     Step("deny", "no banned crate, licence or source", |_| deny()),
@@ -51,7 +51,14 @@ const STEPS: [Step; 13] = [
         tools::run(cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))
     }),
     Step("spire", "stories with SPIRE's own agent, server and command line", |missing| {
-        if spire::wait(missing)? { tests("spire", missing) } else { Ok(()) }
+        if background::wait(&background::SPIRE, missing)? { tests("spire", missing) } else { Ok(()) }
+    }),
+    Step("kubernetes", "stories with real pods, on Kubernetes' own API server and kubelet", |missing| {
+        if background::wait(&background::KUBERNETES, missing)? {
+            tests("kubernetes", missing)
+        } else {
+            Ok(())
+        }
     }),
 ];
 
@@ -72,7 +79,7 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     for Step(name, story, work) in chosen {
         report.step(name, story, work);
     }
-    spire::end();
+    background::end();
     Ok(report.close(env::var("CI").is_ok_and(|ci| ci == "true")))
 }
 
@@ -92,13 +99,13 @@ fn tests(part: &str, missing: &mut Vec<Missing>) -> Result<()> {
     fs::write(&notes, "").with_context(|| format!("cannot write {}", notes.display()))?;
     let stories = "package(writ-integration-tests)";
     let documents = "test(/^(examples|documents)/)";
-    let peers = "test(/^spire_/)";
+    let peers = "test(/^(spire|kubernetes)_/)";
     let mut command = if tools::wheel("cargo-nextest").exists() {
         let mut command = Command::new(tools::wheel("cargo-nextest"));
         let filter = match part {
             "unit" => format!("not ({stories} and kind(test))"),
             "integration" => format!("{stories} and kind(test) and not ({documents} or {peers})"),
-            "spire" => format!("{stories} and kind(test) and {peers}"),
+            "spire" | "kubernetes" => format!("{stories} and kind(test) and test(/^{part}_/)"),
             _ => format!("{stories} and kind(test) and {documents}"),
         };
         command.current_dir(tools::root()).args(["nextest", "run", "--locked", "--workspace"]);
@@ -110,10 +117,12 @@ fn tests(part: &str, missing: &mut Vec<Missing>) -> Result<()> {
         match part {
             "unit" => command.args(["--exclude", "writ-integration-tests"]),
             "integration" => {
-                let elsewhere = ["--skip", "examples", "--skip", "documents", "--skip", "spire_"];
+                let elsewhere = ["examples", "documents", "spire_", "kubernetes_"];
+                let elsewhere = elsewhere.iter().flat_map(|name| ["--skip", name]);
                 command.args(["--test", "integration", "--"]).args(elsewhere)
             }
             "spire" => command.args(["--test", "integration", "--", "spire_"]),
+            "kubernetes" => command.args(["--test", "integration", "--", "kubernetes_"]),
             _ => command.args(["--test", "integration", "--", "examples", "documents"]),
         };
         command

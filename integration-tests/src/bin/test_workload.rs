@@ -5,7 +5,7 @@
 //! standard input. `lend SOCKET PROGRAM`: connects, waits for the end of its input, then becomes
 //! PROGRAM with the connection as standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
 //! connection. `leave SOCKET`: connects, hands the connection to a child and is gone. `open SOCKET N`:
-//! holds N streams open, and tells how many are answered. Each prints JSON lines.
+//! holds N streams open, and tells how many are answered. `pause`: waits for its end. Each prints JSON lines.
 #![expect(clippy::print_stdout, reason = "its product is what it prints")]
 
 use std::env;
@@ -22,6 +22,7 @@ use std::thread;
 
 use integration_tests::workload::{Svid, Workload, ids};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 use tonic::Status;
@@ -53,9 +54,14 @@ async fn main() -> io::Result<()> {
             Command::new(env::current_exe()?).arg("speak").stdin(Stdio::from(stream)).spawn().map(drop)
         }
         ["open", socket, count] => open(Path::new(socket), count.parse().map_err(io::Error::other)?).await,
-        _ => {
-            Err(io::Error::other("fetch|watch|speak|lend|turn|drain|leave|open, see the head of its source"))
+        ["pause"] => {
+            // The first process of a container dies of no signal that it does not take.
+            signal(SignalKind::terminate())?.recv().await;
+            Ok(())
         }
+        _ => Err(io::Error::other(
+            "fetch|watch|speak|lend|turn|drain|leave|open|pause, see the head of its source",
+        )),
     }
 }
 

@@ -23,6 +23,7 @@ mod go_spiffe;
 mod headers;
 mod jwt;
 mod kill_nine;
+mod kubernetes_pods;
 mod mint;
 mod network;
 mod nodes;
