@@ -11,7 +11,7 @@ use registry::{
         fence::FenceNode,
         node::{NodeRefusal, NodeSeen, Standing},
     },
-    objects::{Entry, Sha256, well_known},
+    objects::{AuthorityId, Entry, Sha256, Use, well_known},
 };
 use server_api::{
     accept::ConnectionPeer,
@@ -160,6 +160,8 @@ pub(crate) struct NodeCaller {
     pub(crate) serial: String,
     /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo).
     pub(crate) key_sha256: Sha256,
+    /// Who signed that certificate.
+    pub(crate) signer: AuthorityId,
     /// When that certificate ends.
     pub(crate) not_after: Timestamp,
 }
@@ -212,6 +214,7 @@ async fn node(ledger: &Ledger, path: &str, peer: &ConnectionPeer) -> Result<Node
         id: svid.id.clone(),
         serial: svid.serial.clone(),
         key_sha256: svid.public_key_sha256.parse().map_err(|_| denied())?,
+        signer: svid.signer.parse().map_err(|_| denied())?,
         not_after: svid.not_after,
     };
     let registry = ledger.current();
@@ -241,7 +244,7 @@ async fn fence(
     registry: &registry::Registry,
     caller: &NodeCaller,
 ) -> Result<Option<NodeRefusal>, Status> {
-    let NodeCaller { id, serial, key_sha256, not_after } = caller.clone();
+    let NodeCaller { id, serial, key_sha256, not_after, .. } = caller.clone();
     let shown = FenceNode { id, serial, key_sha256, not_after };
     if caller.not_after <= now() || !registry.betrays_duplicate(&shown) {
         return Ok(None);
@@ -262,6 +265,12 @@ impl NodeCaller {
         }
         if self.not_after <= now {
             return Err(agent_denied(Reason::AgentExpired, "the agent's certificate has ended"));
+        }
+        if !vouches(registry, &self.signer) {
+            return Err(agent_denied(
+                Reason::AgentNotActive,
+                "the authority of the agent's certificate was revoked",
+            ));
         }
         registry.standing(&self.id, &self.serial).map_err(turned_away)
     }
@@ -290,10 +299,16 @@ fn holder(ledger: &Ledger, peer: &ConnectionPeer, flag: fn(&Entry) -> bool) -> R
     let registry = ledger.current();
     let has_flag =
         registry.givers(&svid.id).any(|entry| flag(entry) && entry.expires_at.is_none_or(|end| now < end));
-    match has_flag && now < svid.not_after {
+    let is_vouched_for = svid.signer.parse().is_ok_and(|signer| vouches(&registry, &signer));
+    match has_flag && is_vouched_for && now < svid.not_after {
         true => Ok(svid.id.clone()),
         false => Err(denied()),
     }
+}
+
+/// Whether this authority counts still: a handshake asked for that, but a connection may outlive it.
+fn vouches(registry: &registry::Registry, signer: &AuthorityId) -> bool {
+    registry.authority(signer).is_some_and(|authority| authority.used_for() == Use::X509)
 }
 
 /// Strangers learn nothing from a refusal.

@@ -82,6 +82,8 @@ pub struct PeerSvid {
     pub serial: String,
     /// The SHA-256 of its SubjectPublicKeyInfo, lower-case hex.
     pub public_key_sha256: String,
+    /// The key identifier of who signed its certificate, lower-case hex; empty where it names none.
+    pub signer: String,
     /// Its certificate's last moment of validity.
     pub not_after: Timestamp,
 }
@@ -95,6 +97,7 @@ pub fn peer_svid(verified: Option<&[CertificateDer<'_>]>) -> Result<Option<PeerS
         id: svid::leaf_id(&leaf)?,
         serial: leaf.serial_hex(),
         public_key_sha256: leaf.public_key_sha256_hex(),
+        signer: hex::encode(leaf.authority_key_id().unwrap_or_default()),
         not_after: leaf.not_after(),
     }))
 }

@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use registry::objects::Use;
 use serde_json::{Value, json};
-use server_api::{CallError, wire::status::Reason};
+use server_api::{CallError, authority, wire::status::Reason};
 use spiffe::{Bundle, Bundles, x509::svid};
 
-use crate::support::{Agent, Host, eventually, now};
+use crate::support::{Agent, Host, View, eventually, now, order};
 
 async fn authorities(host: &Host) -> Vec<Value> {
     let status: Value = serde_json::from_slice(&host.admin().await.status().await.unwrap()).unwrap();
@@ -66,4 +67,31 @@ async fn sign_and_renew(agent: &Agent, host: &Host) -> Result<(Agent, Vec<u8>), 
     let signer = bundle.x509_authorities.iter().find(|der| svid::verify(&chain, &alone(der), now()).is_ok());
     let signer = signer.expect("an authority that is published signed it").to_vec();
     Ok((agent.renewed().await?, signer))
+}
+
+/// A handshake asks whether the authority counts; a connection that was made before must not outlive it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_connection_rests_on_is_gone_when_its_authority_is_revoked() {
+    let host = Host::start().await;
+    host.entry(json!({ "id": "e", "spiffe_id": "/e", "parent": "any-node", "selectors": ["unix:uid:1"] }))
+        .await;
+    let agent = host.agent("n").await;
+    let mut view = View::follow(&agent, None).await.unwrap();
+    let mut open = agent.node().await;
+    view.until_entries(&["e"]).await;
+    open.sign(&[order("e")]).await.unwrap().remove(0).unwrap();
+
+    let mut authority = authority::Client::connect(&host.serving.socket).await.unwrap();
+    let old = authorities(&host).await.iter().find(|known| known["use"] == "x509").unwrap()["id"].clone();
+    let old = old.as_str().unwrap().parse().unwrap();
+    let new = authority.prepare(Use::X509).await.unwrap().id;
+    authority.activate(Use::X509, &new).await.unwrap();
+    authority.taint(Use::X509, &old).await.unwrap();
+    open.sign(&[order("e")]).await.unwrap().remove(0).expect("it may renew first");
+    authority.revoke(Use::X509, &old).await.unwrap();
+
+    for error in [view.until_end().await, open.sign(&[order("e")]).await.unwrap_err()] {
+        assert!(matches!(error, CallError::Agent { reason: Reason::AgentNotActive, .. }), "{error}");
+    }
+    host.stop().await;
 }
