@@ -56,6 +56,9 @@ pub struct Config {
     /// What one caller may take.
     #[serde(default)]
     pub limits: Limits,
+    /// What proves facts about processes.
+    #[serde(default)]
+    pub attestors: attestors::Config,
 }
 
 /// What a SPIRE server is known by. It has no pin; its trust bundle takes the pin's place.
@@ -113,6 +116,7 @@ impl Config {
             health_listen: None,
             svid_prefetch: svid_prefetch(),
             limits: Limits::default(),
+            attestors: attestors::Config::default(),
         }
     }
 

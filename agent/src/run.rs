@@ -1,10 +1,10 @@
 //! The agent as a whole: opens what it needs, then turns what happens into inputs of the spine and
 //! carries out what the spine says.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use attestors::WorkloadAttestors;
-use daemon::{DiskError, Health, Layout, Ready, Shutdown, health, private_dir, public_dir};
+use attestors::{BadConfig, WorkloadAttestors};
+use daemon::{Counter, DiskError, Health, Layout, Metrics, Ready, Shutdown, health, private_dir, public_dir};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use peer::{ListenError, Listener, Pinning};
 use spiffe::SpiffeId;
@@ -61,6 +61,9 @@ pub enum Error {
     /// The agent's own state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// `[attestors]` in the configuration.
+    #[error(transparent)]
+    Attestors(#[from] BadConfig),
     /// A socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -113,10 +116,10 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         insecure: insecure(&config),
     };
     let report = Arc::new(Report::new(fixed, identities.clone()));
-    let attestors = Arc::new(WorkloadAttestors::builtin());
     let (stop, stopped) = watch::channel(false);
 
     let health = Health::new();
+    let attestors = Arc::new(attestors(&config, health.metrics())?);
     let health_address = serve_health(&config, &health, &shutdown).await?;
     let callers = Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone()));
     let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));
@@ -152,6 +155,21 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     // A door that does not close in time ends with the process.
     let _ = tokio::time::timeout(CLOSED_WITHIN, doors).await;
     ended
+}
+
+/// The attestors, each with a figure of how often it failed.
+fn attestors(config: &Config, metrics: &Metrics) -> Result<WorkloadAttestors, Error> {
+    let all = WorkloadAttestors::new(&config.attestors)?;
+    let help = "Times that an attestor could not say anything because what it depends on failed it.";
+    let of = |name: &'static str| {
+        // Labels last as long as the program; this is made once.
+        let labels = Box::leak(Box::new([("attestor", name)]));
+        (name, metrics.counter("writ_agent_attestor_failures_total", help, labels))
+    };
+    let failures: HashMap<&str, Counter> = all.iter().map(|attestor| of(attestor.name())).collect();
+    Ok(all.on_failure(move |name| {
+        failures.get(name).inspect(|counter| counter.increment());
+    }))
 }
 
 fn terms(config: &Config) -> Result<Terms, Error> {

@@ -1,7 +1,18 @@
 //! The attestors that this program brings along: one line each.
 
-use crate::{WorkloadAttestor, workload::unix::Unix};
+use std::sync::Arc;
 
-pub(crate) fn workload() -> Vec<Box<dyn WorkloadAttestor>> {
-    vec![Box::new(Unix::new())]
+use crate::{
+    BadConfig, Config, WorkloadAttestor,
+    executables::Executables,
+    workload::{docker::Docker, systemd::Systemd, unix::Unix},
+};
+
+pub(crate) fn workload(config: &Config) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
+    let executables = Arc::new(Executables::default());
+    Ok(vec![
+        Box::new(Unix::new(Arc::clone(&executables))),
+        Box::new(Docker::new(&config.docker)),
+        Box::new(Systemd::new(&config.systemd)),
+    ])
 }

@@ -44,6 +44,9 @@ pub struct Evidence {
     /// Whether something could not be read just now though it may be there (a name service or a disk did
     /// not answer). Asking again may find more.
     pub incomplete: bool,
+    /// Why the attestor could do nothing at all, if what it depends on (an engine, a kubelet) failed it.
+    #[serde(skip)]
+    pub failure: Option<String>,
 }
 
 impl Evidence {
@@ -66,6 +69,13 @@ impl Evidence {
         self.incomplete = true;
     }
 
+    /// Notes that what the attestor depends on failed it, which is its operator's business as well.
+    pub fn fail(&mut self, sentence: impl Into<String>) {
+        let sentence = sentence.into();
+        self.failure.get_or_insert_with(|| sentence.clone());
+        self.note_for_now(sentence);
+    }
+
     /// The facts alone.
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
         self.facts.iter().map(|fact| &fact.selector)
@@ -74,8 +84,14 @@ impl Evidence {
     /// Adds what another attestor found.
     pub fn extend(&mut self, other: Self) {
         self.facts.extend(other.facts);
-        self.notes.extend(other.notes);
+        // Several may say why a cgroup proves nothing.
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
         self.incomplete |= other.incomplete;
+        self.failure = self.failure.take().or(other.failure);
     }
 }
 

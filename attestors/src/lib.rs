@@ -7,16 +7,18 @@
 //!
 //! Not here: which entries match (`registry`), and who may ask (`agent`).
 
-mod attestor;
 mod builtin;
 pub mod cgroups;
+mod config;
 mod evidence;
+mod executables;
 mod recent;
 pub mod selectors;
 mod turns;
 mod wanted;
 pub mod workload;
 
-pub use attestor::{WorkloadAttestor, WorkloadAttestors};
+pub use config::{BadConfig, Config};
 pub use evidence::{Evidence, Fact, Strength};
 pub use wanted::Wanted;
+pub use workload::{Subject, WorkloadAttestor, WorkloadAttestors};

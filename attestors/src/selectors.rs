@@ -77,10 +77,11 @@ pub fn is_weak(selector: &Selector) -> bool {
 }
 
 /// The facts that each attestor gives, and nothing else is ever given.
-pub const KNOWN: &[(&str, &[&str])] = &[(
-    "unix",
-    &["uid", "user", "gid", "group", "supplementary_gid", "supplementary_group", "path", "sha256"],
-)];
+pub const KNOWN: &[(&str, &[&str])] = &[
+    ("unix", &["uid", "user", "gid", "group", "supplementary_gid", "supplementary_group", "path", "sha256"]),
+    ("docker", &["label", "env", "image_id", "image_config_digest"]),
+    ("systemd", &["id", "fragment_path"]),
+];
 
 fn about(selector: &Selector) -> Option<Warning> {
     let (name, value) = split(selector);
@@ -97,6 +98,9 @@ fn about(selector: &Selector) -> Option<Warning> {
         let other = other.or_else(|| nearest(name, names.iter().copied()));
         let meant = other.map(|other| format!("{}:{other}:{value}", selector.kind()));
         return Some(Warning::UnknownName { selector: selector.clone(), meant });
+    }
+    if selector.kind() != "unix" {
+        return None;
     }
     if let Some(because) = never_matches(name, value) {
         return Some(Warning::NeverMatches { selector: selector.clone(), because });

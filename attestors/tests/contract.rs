@@ -4,7 +4,7 @@ mod harness;
 
 use std::{collections::HashSet, path::Path};
 
-use attestors::{Wanted, WorkloadAttestors, selectors::KNOWN};
+use attestors::{Subject, Wanted, WorkloadAttestors, selectors::KNOWN};
 use harness::Running;
 
 #[tokio::test]
@@ -13,7 +13,7 @@ async fn an_attestor_speaks_under_its_own_name_and_only_of_what_authors_of_entri
     for attestor in WorkloadAttestors::builtin().iter() {
         let facts = KNOWN.iter().find(|(kind, _)| *kind == attestor.name());
         let (_, facts) = facts.expect("`selectors::KNOWN` lists every attestor");
-        let evidence = attestor.attest(&process.peer(), &Wanted::everything()).await;
+        let evidence = attestor.attest(&Subject::new(process.peer()), &Wanted::everything()).await;
         for selector in evidence.selectors() {
             assert_eq!(selector.kind(), attestor.name());
             let fact = selector.value().split(':').next().expect("a first word");
@@ -36,8 +36,8 @@ async fn an_attestor_has_a_name_of_its_own_that_can_stand_in_a_selector() {
 async fn asking_for_less_never_gives_more() {
     let process = Running::program(Path::new("/bin/cat"));
     for attestor in WorkloadAttestors::builtin().iter() {
-        let everything = attestor.attest(&process.peer(), &Wanted::everything()).await;
-        let nothing = attestor.attest(&process.peer(), &Wanted::default()).await;
+        let everything = attestor.attest(&Subject::new(process.peer()), &Wanted::everything()).await;
+        let nothing = attestor.attest(&Subject::new(process.peer()), &Wanted::default()).await;
         assert!(nothing.facts.iter().all(|fact| everything.facts.contains(fact)));
     }
 }
@@ -48,7 +48,7 @@ async fn an_attestor_survives_a_process_that_does_not() {
     let peer = process.peer();
     process.kill();
     for attestor in WorkloadAttestors::builtin().iter() {
-        let evidence = attestor.attest(&peer, &Wanted::everything()).await;
+        let evidence = attestor.attest(&Subject::new(peer.clone()), &Wanted::everything()).await;
         assert!(evidence.facts.iter().all(|fact| !fact.selector.value().starts_with("path:")));
     }
 }

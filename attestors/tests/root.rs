@@ -2,12 +2,23 @@
 
 mod harness;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
-
-use attestors::WorkloadAttestors;
-use harness::{
-    BOTH, Running, as_root, assert_nameless, attest, compile, directory, program, sha256, values, with_device,
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
+
+use attestors::{Evidence, Strength, Subject, Wanted, WorkloadAttestor, WorkloadAttestors};
+use harness::{
+    BOTH, Cgroup, Running, as_root, assert_nameless, attest, compile, directory, program, sha256, values,
+    wanted, with_device,
+};
+use peer::Changed;
 
 /// A user needs no rights for this where user namespaces are open: it puts a directory of its own where the
 /// victim's is, and runs its own program under the victim's name.
@@ -188,4 +199,55 @@ fn in_own_mounts(script: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script]);
     command
+}
+
+/// Moves the process to the next cgroup each time that it is asked, after having looked.
+struct Mover {
+    cgroups: [Cgroup; 2],
+    asked: Arc<AtomicUsize>,
+    moves: usize,
+}
+
+#[async_trait::async_trait]
+impl WorkloadAttestor for Mover {
+    fn name(&self) -> &'static str {
+        "mover"
+    }
+
+    async fn attest(&self, subject: &Subject, _: &Wanted) -> Evidence {
+        let mut evidence = Evidence::default();
+        let cgroups = subject.cgroups(&mut evidence).expect("readable");
+        evidence.add("mover", cgroups.unified().expect("cgroup v2"), "its cgroup", Strength::Kernel);
+        let asked = self.asked.fetch_add(1, Relaxed);
+        if asked < self.moves {
+            self.cgroups[asked % 2].take(subject.peer().pid());
+        }
+        evidence
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_moved_while_it_is_attested_is_attested_again_where_it_is_then() {
+    if !as_root("a_process_that_is_moved_while_it_is_attested_is_attested_again_where_it_is_then") {
+        return;
+    }
+    for (moves, asked) in [(0, 1), (1, 2), (2, 3), (100, 3)] {
+        let process = Running::program(Path::new("/bin/cat"));
+        let cgroups = [Cgroup::new("writ-mover-a"), Cgroup::new("writ-mover-b")];
+        let last = cgroups[(moves + 1) % 2].name();
+        let counter = Arc::new(AtomicUsize::new(0));
+        let mover = Mover { cgroups, asked: Arc::clone(&counter), moves };
+        let all = WorkloadAttestors::builtin().and(Box::new(mover));
+        let attested = all.attest(&process.peer(), &wanted(&[])).await;
+        assert_eq!(counter.load(Relaxed), asked);
+        match attested {
+            Ok(evidence) if moves == 0 => assert_eq!(evidence.notes, [""; 0]),
+            Ok(evidence) => {
+                let found: Vec<&str> = evidence.selectors().map(|one| one.as_str()).collect();
+                assert!(found.contains(&format!("mover:{last}").as_str()), "{last} is not in {found:?}");
+            }
+            Err(changed) => assert!(moves == 100 && matches!(changed, Changed::Cgroup { .. }), "{changed}"),
+        }
+        drop(process);
+    }
 }

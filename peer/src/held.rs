@@ -55,6 +55,12 @@ pub enum Changed {
         /// As whom it acts now.
         now: Credentials,
     },
+    /// It is moved from cgroup to cgroup faster than it can be looked at.
+    #[error("process {pid} was moved to another cgroup again and again while it was attested")]
+    Cgroup {
+        /// The process.
+        pid: u32,
+    },
     /// Nothing can be said, which is as bad.
     #[error("process {pid} can no longer be examined: {source}")]
     Unreadable {

@@ -28,7 +28,7 @@ use self::{
     engine::{Engine, Engines, Unknown},
 };
 use crate::{
-    Evidence, Wanted, WorkloadAttestor,
+    Evidence, Subject, Wanted, WorkloadAttestor,
     cgroups::{Cgroups, Container},
     recent::Recent,
     turns::Turns,
@@ -83,19 +83,12 @@ impl WorkloadAttestor for Docker {
         KIND
     }
 
-    async fn attest(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Evidence {
+    async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
         let mut evidence = Evidence::default();
         if !FACTS.iter().any(|fact| wanted.asks(KIND, fact)) {
             return evidence;
         }
-        let container = match container_of(peer) {
-            Ok(Some(container)) => container,
-            Ok(None) => return evidence,
-            Err(reason) => {
-                evidence.note(reason);
-                return evidence;
-            }
-        };
+        let Some(container) = subject.container(&mut evidence) else { return evidence };
         let engine = match self.engines.of(&container) {
             Ok(Some(engine)) => engine,
             Ok(None) => return evidence,
@@ -114,7 +107,7 @@ impl WorkloadAttestor for Docker {
             Err(unknown) => {
                 let sentence = engine.sentence(&unknown);
                 if unknown.may_pass() {
-                    evidence.note_for_now(sentence)
+                    evidence.fail(sentence)
                 } else {
                     evidence.note(sentence)
                 }
@@ -122,12 +115,8 @@ impl WorkloadAttestor for Docker {
                 self.remembered(&container, false)
             }
         };
-        match running {
-            Some(_) if container_of(peer).ok().flatten().as_ref() != Some(&container) => {
-                evidence.note_for_now("it left its container while that was looked at");
-            }
-            Some(running) => running.described.tell(wanted, &mut evidence),
-            None => {}
+        if let Some(running) = running {
+            running.described.tell(wanted, &mut evidence);
         }
         evidence
     }

@@ -20,19 +20,18 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use peer::Peer;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use self::bus::{Bus, Trouble};
 use crate::{
-    Evidence, Strength, Wanted, WorkloadAttestor,
+    Evidence, Strength, Subject, Wanted, WorkloadAttestor,
     cgroups::{Cgroups, Unit},
     recent::Recent,
     turns::Turns,
 };
 
 /// How systemd is asked: the table `[attestors.systemd]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The socket of the system bus.
@@ -106,8 +105,7 @@ impl Systemd {
             Err(Trouble::NoSuchUnit) => evidence.note(format!("systemd has no unit {}", unit.name())),
             Err(trouble) => {
                 let bus = self.bus.display();
-                evidence
-                    .note_for_now(format!("systemd was not reached by the system bus at {bus}: {trouble}"));
+                evidence.fail(format!("systemd was not reached by the system bus at {bus}: {trouble}"));
             }
         }
     }
@@ -135,31 +133,17 @@ impl WorkloadAttestor for Systemd {
         KIND
     }
 
-    async fn attest(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Evidence {
+    async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
         let mut evidence = Evidence::default();
         if !(wanted.asks(KIND, "id") || wanted.asks(KIND, "fragment_path")) {
             return evidence;
         }
-        let cgroups = peer.cgroup().map_err(|error| format!("cannot read its cgroups: {error}"));
-        let parsed = cgroups.and_then(|text| Cgroups::parse(&text).map_err(|unclear| unclear.to_string()));
-        let unit = parsed.and_then(|cgroups| {
-            let unit = cgroups.unit().map_err(|unclear| unclear.to_string())?;
-            Ok(unit.map(|unit| (unit, cgroups)))
-        });
-        match unit {
-            Ok(None) => {}
-            Ok(Some((unit, cgroups))) => {
-                evidence.add(
-                    KIND,
-                    &format!("id:{}", unit.name()),
-                    "systemd unit, by its cgroup",
-                    Strength::Kernel,
-                );
-                if wanted.asks(KIND, "fragment_path") {
-                    self.add_fragment_path(&unit, &cgroups, &mut evidence).await;
-                }
-            }
-            Err(reason) => evidence.note(reason),
+        let Some(cgroups) = subject.cgroups(&mut evidence) else { return evidence };
+        let Some(unit) = subject.unit(None, &mut evidence) else { return evidence };
+        let id = format!("id:{}", unit.name());
+        evidence.add(KIND, &id, "systemd unit, by its cgroup", Strength::Kernel);
+        if wanted.asks(KIND, "fragment_path") {
+            self.add_fragment_path(&unit, cgroups, &mut evidence).await;
         }
         evidence
     }

@@ -8,33 +8,30 @@
 //! | `unix:path:FILE` | its executable, where the agent finds the same file under that path | weak |
 //! | `unix:sha256:HEX` | the hash of that very file | weak |
 
-mod executable;
-mod hash;
 mod names;
-mod seen;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use peer::{Peer, Status};
 
-use self::{
-    executable::{Asked, Executables},
-    names::Names,
+use self::names::Names;
+use crate::{
+    Evidence, Strength, Subject, Wanted, WorkloadAttestor,
+    executables::{Asked, Executables},
 };
-use crate::{Evidence, Strength, Wanted, WorkloadAttestor};
 
-/// The attestor; one for the whole agent, since it remembers names, hashes and processes.
-#[derive(Debug, Default)]
+/// The attestor; one for the whole agent, since it remembers names.
+#[derive(Debug)]
 pub struct Unix {
     names: Names,
-    executables: Executables,
+    executables: Arc<Executables>,
 }
 
 impl Unix {
-    /// Knows nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// Knows no names yet.
+    pub(crate) fn new(executables: Arc<Executables>) -> Self {
+        Self { names: Names::default(), executables }
     }
 
     async fn add_user_and_group(&self, peer: &Peer, wanted: &Wanted, evidence: &mut Evidence) {
@@ -84,8 +81,9 @@ impl WorkloadAttestor for Unix {
         KIND
     }
 
-    async fn attest(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Evidence {
+    async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
         let mut evidence = Evidence::default();
+        let peer = subject.peer();
         self.add_user_and_group(peer, wanted, &mut evidence).await;
         let groups = wanted.asks(KIND, "supplementary_gid") || wanted.asks(KIND, "supplementary_group");
         let asked = Asked { path: wanted.asks(KIND, "path"), sha256: wanted.asks(KIND, "sha256") };
@@ -94,21 +92,22 @@ impl WorkloadAttestor for Unix {
             return evidence;
         }
         // Read now and not at connect time (SO_PEERGROUPS), since a process may have dropped groups.
-        match peer.status() {
-            Ok(status) => {
-                if groups {
-                    self.add_other_groups(&status, wanted, &mut evidence).await;
-                }
-                if executable && status.tracer == 0 {
-                    self.executables.add(peer, asked, &mut evidence).await;
-                } else if executable {
-                    // A tracer can run its own code in there, so the file says nothing about what runs.
-                    evidence.note(format!("no path and no hash while process {} traces it", status.tracer));
-                }
-            }
-            Err(error) => evidence.note_for_now(format!("cannot read its status: {error}")),
+        let Some(status) = subject.status(&mut evidence) else { return evidence };
+        if groups {
+            self.add_other_groups(status, wanted, &mut evidence).await;
+        }
+        if executable && status.tracer == 0 {
+            self.executables.add(peer, asked, &mut evidence).await;
+        } else if executable {
+            // A tracer can run its own code in there, so the file says nothing about what runs.
+            evidence.note(format!("no path and no hash while process {} traces it", status.tracer));
         }
         evidence
+    }
+
+    /// A large executable on a slow disk is hashed once.
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(40)
     }
 }
 

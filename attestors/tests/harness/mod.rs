@@ -175,3 +175,44 @@ fn has(test: &str, present: bool, needed: &str) -> bool {
 }
 
 pub(crate) const BOTH: &[&str] = &["unix:path:/any", "unix:sha256:any"];
+
+/// A cgroup of cgroup v2, made below its root and removed with the test.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    pub(crate) fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/mounts").expect("readable");
+        let words = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let root = words.filter(|words| words[2] == "cgroup2").map(|words| words[1].to_owned()).next();
+        let root = root.expect("cgroup v2 is mounted somewhere");
+        let path = Path::new(&root).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir(&path).expect("root makes cgroups");
+        Self(path)
+    }
+
+    /// The path that processes in it have.
+    pub(crate) fn name(&self) -> String {
+        format!("/{}", self.0.file_name().expect("it has one").to_string_lossy())
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// Moves a process in.
+    pub(crate) fn take(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root moves processes");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A process that has just been reaped may count for a moment longer.
+        for _ in 0..1000 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}

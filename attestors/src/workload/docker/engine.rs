@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::cgroups::{self, Container, ContainerId, Owner};
 
 /// The sockets of container engines: the table `[attestors.docker]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Docker's.

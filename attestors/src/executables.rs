@@ -1,5 +1,8 @@
 //! The executable of a process: its path and its hash, as far as they can be believed.
 
+mod hash;
+mod seen;
+
 use std::{
     fs::{File, Metadata},
     io,
@@ -11,14 +14,14 @@ use std::{
 use peer::{Image, Peer};
 use tokio::task::spawn_blocking;
 
-use super::{
+use self::{
     hash::{HashError, Hashes, State},
     seen::{Seen, Sight},
 };
 use crate::{Evidence, Strength, turns::Turns};
 
 #[derive(Debug)]
-pub(super) struct Executables {
+pub(crate) struct Executables {
     seen: Arc<Seen>,
     hashes: Hashes,
     looking: Turns<u32>,
@@ -26,9 +29,9 @@ pub(super) struct Executables {
 
 /// What an entry wants to know.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub(super) path: bool,
-    pub(super) sha256: bool,
+pub(crate) struct Asked {
+    pub(crate) path: bool,
+    pub(crate) sha256: bool,
 }
 
 /// What is to be said about the executable of one process.
@@ -49,7 +52,7 @@ impl Default for Executables {
 
 impl Executables {
     /// Adds what was asked for and can be believed. The process is known not to be traced.
-    pub(super) async fn add(&self, peer: &Arc<Peer>, asked: Asked, evidence: &mut Evidence) {
+    pub(crate) async fn add(&self, peer: &Arc<Peer>, asked: Asked, evidence: &mut Evidence) {
         let look = match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
             Ok(Ok(look)) => look,
             Ok(Err(error)) => {
