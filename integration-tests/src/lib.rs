@@ -6,6 +6,7 @@
 //! it started. It knows Writ only from outside: the binary, the sockets, the published protocols.
 
 pub mod admin;
+pub mod attacker;
 pub mod cluster;
 pub mod daemon;
 mod folder;

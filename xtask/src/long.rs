@@ -15,6 +15,18 @@ pub(crate) fn kill_test(cycles: u32) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Every attack on a real agent, as often as asked.
+pub(crate) fn attack(rounds: u32, only: &str) -> Result<ExitCode> {
+    ensure!(rounds > 0, "nothing would be tried: name at least one round with --rounds");
+    tools::run(cargo("build").args(["--package", "writ", "--package", "writ-integration-tests"]))?;
+    let stories = ["--package", "writ-integration-tests", "--test", "integration", "--", "--nocapture"];
+    let name = format!("attacks::{only}");
+    let mut test = cargo("test");
+    test.args(stories).args(["--test-threads", "1", &name]).env("WRIT_ATTACK_ROUNDS", rounds.to_string());
+    tools::run(&mut test)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Every property test of the workspace with many cases.
 pub(crate) fn fuzz(cases: u32) -> Result<ExitCode> {
     ensure!(cases > 0, "nothing would be tested: name at least one case with --cases");

@@ -38,6 +38,15 @@ enum Verb {
         #[arg(long, default_value_t = 10_000)]
         cycles: u32,
     },
+    /// Attack a real agent with processes that are not what they were, as often as asked (as root)
+    Attack {
+        /// How often each; `cargo xtask test` does 50 to 10,000
+        #[arg(long, default_value_t = 1_000_000)]
+        rounds: u32,
+        /// Only these, such as `pids` or `crowds::after`
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// Run every property test with many more cases than `cargo xtask test` does
     Fuzz {
         /// Cases of each property; `cargo xtask test` does 256
@@ -60,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Test { steps } => test::run(&steps),
         Verb::Bench(options) => bench::run(&options),
         Verb::KillTest { cycles } => long::kill_test(cycles),
+        Verb::Attack { rounds, only } => long::attack(rounds, &only),
         Verb::Fuzz { cases } => long::fuzz(cases),
         Verb::Agree { cases, seed } => long::agree(cases, seed),
     };

@@ -1,6 +1,7 @@
 //! What Writ promises, told on real binaries, sockets and processes: one story a file.
 
 mod agreement;
+mod attacks;
 mod attestation_tests;
 mod backups;
 mod bad_bytes;
@@ -21,6 +22,7 @@ mod flood;
 mod full_disk;
 mod go_spiffe;
 mod headers;
+mod inside;
 mod jwt;
 mod kill_nine;
 mod kubernetes_pods;
