@@ -4,6 +4,7 @@
 //! Markdown, with the measured SPIRE 1.15.3 on a machine of this kind and our own target beside it.
 //! Client and daemons share the machine's cores, as they did when SPIRE was measured.
 
+mod attest;
 mod load;
 mod subject;
 mod table;
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     /// A short run that proves that the bench works; its figures are noisier
     #[arg(long)]
     quick: bool,
-    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, streams, sign, entries
+    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, attest, streams, sign, entries
     groups: Vec<String>,
 }
 
@@ -38,7 +39,7 @@ struct Pace {
 
 type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("floor", floor),
     ("start", start),
     ("fetch", fetch),
@@ -46,6 +47,7 @@ const GROUPS: [Group; 10] = [
     ("flood", flood),
     ("propagate", propagate),
     ("hash", hash),
+    ("attest", attest::attest),
     ("streams", streams),
     ("sign", sign),
     ("entries", entries),

@@ -19,11 +19,13 @@ var verbs = map[string]func([]string) (any, error){
 	"streams":   streams,
 	"serve":     serve,
 	"floor":     floor,
+	"events":    events,
+	"actor":     actor,
 }
 
 func main() {
 	if len(os.Args) < 2 || verbs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: load fetch|jwt|propagate|waiting|entries|sign|streams|serve|floor [flags]")
+		fmt.Fprintln(os.Stderr, "usage: load fetch|jwt|propagate|waiting|entries|sign|streams|serve|floor|events [flags]")
 		os.Exit(2)
 	}
 	result, err := verbs[os.Args[1]](os.Args[2:])
