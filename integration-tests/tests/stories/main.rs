@@ -13,6 +13,7 @@ mod declared;
 mod deletion;
 mod demo;
 mod documents;
+mod example_folders;
 mod examples;
 mod exhaustion;
 mod faults;

@@ -71,6 +71,8 @@ pub(crate) struct Facts {
     pub(crate) selectors: Vec<Selector>,
     /// What `writ attest record` or `writ explain --output json` printed, in a file beside this one.
     pub(crate) recording: Option<PathBuf>,
+    /// The text of /proc/PID/cgroup, as it reads outside of any container.
+    pub(crate) cgroup: Option<String>,
 }
 
 /// A program to start.
@@ -229,8 +231,8 @@ impl Subject {
     fn lacks(&self) -> Option<&'static str> {
         let no_program = "its command is empty; name a program and its arguments";
         match self {
-            Self::Facts(facts) if facts.selectors.is_empty() && facts.recording.is_none() => {
-                Some("facts has none; give selectors or a recording")
+            Self::Facts(Facts { selectors, recording: None, cgroup: None }) if selectors.is_empty() => {
+                Some("facts has none; give selectors, a recording or the text of a cgroup file")
             }
             Self::Facts(_) => None,
             Self::Process(program) | Self::Launch(program) => {
