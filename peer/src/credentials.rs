@@ -1,8 +1,6 @@
 //! Uids and gids of a process.
 
-use std::{fmt, fs, io, os::fd::BorrowedFd, sync::OnceLock};
-
-use crate::{Status, pidfd::PidFd};
+use std::{fmt, fs, sync::OnceLock};
 
 /// The four ids that a process has of each kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,14 +25,6 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// What they are now: from the pidfd where the kernel can (Linux 6.13, 1 µs), else from /proc (20 µs).
-    pub(crate) fn read(pidfd: &PidFd, dir: BorrowedFd<'_>) -> io::Result<Self> {
-        match pidfd.credentials()? {
-            Some(credentials) => Ok(credentials),
-            None => Ok(Status::read(dir)?.credentials),
-        }
-    }
-
     /// Whether one of them has no number here: in a user namespace that lacks a mapping for them, all
     /// foreign users look like one and the same "nobody", so nothing may be concluded from it.
     pub(crate) fn has_unmapped(&self) -> bool {

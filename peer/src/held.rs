@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
-use crate::{Credentials, Image, Process, Status, pidfd::PidFd, pin::says_gone, status};
+use crate::{Credentials, Image, Process, Status, now::Now, pidfd::PidFd, pin::says_gone, status};
 
 /// A process, held by its pidfd and its /proc directory, with what it was when that began.
 pub struct Peer {
@@ -22,7 +22,8 @@ pub struct Peer {
     pidfd: PidFd,
     /// Answers only for this process: the kernel fails every look-up in it once the process is gone.
     dir: OwnedFd,
-    credentials: Credentials,
+    /// Its ids and its cgroup when it was accepted.
+    then: Now,
     image: Image,
 }
 
@@ -44,6 +45,18 @@ pub enum Changed {
         was: Image,
         /// What it runs now.
         now: Image,
+    },
+    /// It executed a program, perhaps the same file once more.
+    #[error("process {pid} has executed a program since it connected")]
+    Executed {
+        /// The process.
+        pid: u32,
+    },
+    /// It is in another cgroup.
+    #[error("process {pid} was moved to another cgroup since it connected")]
+    Moved {
+        /// The process.
+        pid: u32,
     },
     /// It acts under other ids.
     #[error("process {pid} changed its uids or gids since it connected (acts as {now}, was {was})")]
@@ -76,28 +89,30 @@ impl Peer {
         process: Process,
         pidfd: PidFd,
         dir: OwnedFd,
-        credentials: Credentials,
+        then: Now,
         image: Image,
     ) -> Self {
-        Self { process, pidfd, dir, credentials, image }
+        Self { process, pidfd, dir, then, image }
     }
 
-    /// Whether this is still the same living image under the same ids. It makes three system calls (4 µs) and
-    /// does not block, so ask before every answer and every push.
+    /// Whether this is still the same living image under the same ids, in the same cgroup of the unified
+    /// hierarchy. It makes three system calls (4 µs) and does not block, so ask before every answer and
+    /// every push.
     ///
     /// The start time need not be compared: while the pidfd is alive, the process is the same one.
     pub fn check(&self) -> Result<(), Changed> {
         let pid = self.pid();
-        let seen = Credentials::read(&self.pidfd, self.dir.as_fd())
-            .and_then(|credentials| Ok((credentials, Image::of_process(self.dir.as_fd())?)));
+        let seen = Now::read(&self.pidfd, self.dir.as_fd())
+            .and_then(|now| Ok((now, Image::of_process(self.dir.as_fd())?)));
         // Last, so that what was just read is known to have been read from the living.
         if !self.pidfd.alive() {
             return Err(Changed::Exited { pid });
         }
         match seen {
-            Ok((now, _)) if now != self.credentials => {
-                Err(Changed::Credentials { pid, was: self.credentials, now })
+            Ok((now, _)) if now.credentials != self.then.credentials => {
+                Err(Changed::Credentials { pid, was: self.then.credentials, now: now.credentials })
             }
+            Ok((now, _)) if now.moved_since(&self.then) => Err(Changed::Moved { pid }),
             Ok((_, now)) if !now.is(&self.image) => Err(Changed::Image { pid, was: self.image, now }),
             Ok(_) => Ok(()),
             Err(source) if says_gone(&source) => Err(Changed::Exited { pid }),
@@ -128,7 +143,7 @@ impl Peer {
 
     /// Its uids and gids when it was accepted; [`Self::check`] says whether they still hold.
     pub fn credentials(&self) -> &Credentials {
-        &self.credentials
+        &self.then.credentials
     }
 
     /// The program that it ran when it was accepted; [`Self::check`] says whether it still does.
@@ -175,6 +190,6 @@ impl AsFd for Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} ({}, {})", self.pid(), self.credentials, self.image)
+        write!(f, "process {} ({}, {})", self.pid(), self.then.credentials, self.image)
     }
 }

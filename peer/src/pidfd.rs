@@ -11,9 +11,12 @@ use nix::{
     sys::socket::{getsockopt, sockopt},
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::{Credentials, Ids};
+use crate::{
+    Credentials, Ids,
+    now::Now,
+    ready::{self, Readable},
+};
 
 /// What a file system of pidfds calls itself (Linux 6.9 and later), where an inode number is never reused.
 const PIDFS: i64 = 0x5049_4446;
@@ -22,7 +25,7 @@ const PIDFS: i64 = 0x5049_4446;
 #[derive(Debug)]
 pub(crate) struct PidFd {
     fd: Arc<OwnedFd>,
-    watch: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+    watch: OnceLock<Readable>,
     registering: Mutex<()>,
 }
 
@@ -61,7 +64,7 @@ impl PidFd {
     }
 
     /// Registered on first use: most connections end before anybody wants to know.
-    fn watch(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
+    fn watch(&self) -> io::Result<&Readable> {
         if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
@@ -70,10 +73,7 @@ impl PidFd {
         if let Some(watch) = self.watch.get() {
             return Ok(watch);
         }
-        // SAFETY: the AsyncFd owns a share of the descriptor, so it stays open for as long as it is
-        // registered, and the number that an OwnedFd gives never changes.
-        #[expect(unsafe_code, reason = "tokio leaves it to the caller that the descriptor stays open")]
-        let watch = unsafe { AsyncFd::register_with_interest(Arc::clone(&self.fd), Interest::READABLE) }?;
+        let watch = ready::watch(Arc::clone(&self.fd))?;
         Ok(self.watch.get_or_init(|| watch))
     }
 
@@ -84,9 +84,9 @@ impl PidFd {
         if *HAS_PIDFS.get_or_init(found) { Ok(Some(rustix::fs::fstat(&*self.fd)?.st_ino)) } else { Ok(None) }
     }
 
-    /// The ids of the process, without going through /proc; `None` where the kernel cannot (before 6.13).
-    pub(crate) fn credentials(&self) -> io::Result<Option<Credentials>> {
-        let mut info = Info { mask: MASK_CREDENTIALS, ..Info::default() };
+    /// Ids and cgroup of the process, without going through /proc; `None` where the kernel cannot (before 6.13).
+    pub(crate) fn now(&self) -> io::Result<Option<Now>> {
+        let mut info = Info { mask: MASK_CREDENTIALS | MASK_CGROUP, ..Info::default() };
         // SAFETY: `fd` is open while `self` lives, and `info` is a live, exclusively borrowed value laid
         // out like the kernel's struct pidfd_info of 64 bytes, whose size is part of the request number,
         // so the kernel writes no further. Every bit pattern is a valid `Info`.
@@ -103,10 +103,12 @@ impl PidFd {
         if info.mask & MASK_CREDENTIALS == 0 {
             return Ok(None);
         }
-        Ok(Some(Credentials {
+        let credentials = Credentials {
             uid: Ids { real: info.ruid, effective: info.euid, saved: info.suid, filesystem: info.fsuid },
             gid: Ids { real: info.rgid, effective: info.egid, saved: info.sgid, filesystem: info.fsgid },
-        }))
+        };
+        let cgroup = (info.mask & MASK_CGROUP != 0).then_some(info.cgroup);
+        Ok(Some(Now { credentials, cgroup }))
     }
 }
 
@@ -139,3 +141,4 @@ struct Info {
 const _: () = assert!(size_of::<Info>() == 64 && size_of::<libc::pidfd_info>() == 64);
 
 const MASK_CREDENTIALS: u64 = libc::PIDFD_INFO_CREDS as u64;
+const MASK_CGROUP: u64 = libc::PIDFD_INFO_CGROUPID as u64;

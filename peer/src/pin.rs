@@ -8,7 +8,7 @@ use std::{
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::{Credentials, Image, Peer, Process, pidfd::PidFd};
+use crate::{Credentials, Image, Peer, Process, now::Now, pidfd::PidFd};
 
 /// How the process at the other end of a socket is found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,9 +121,9 @@ impl Peer {
     fn hold(pid: u32, pidfd: PidFd) -> Result<Self, PinError> {
         let of_pid = |error| PinError::of(pid, error);
         let dir = open_dir(pid).map_err(of_pid)?;
-        let credentials = Credentials::read(&pidfd, dir.as_fd()).map_err(of_pid)?;
+        let now = Now::read(&pidfd, dir.as_fd()).map_err(of_pid)?;
         let image = Image::of_process(dir.as_fd());
-        let again = Credentials::read(&pidfd, dir.as_fd()).map_err(of_pid)?;
+        let again = Now::read(&pidfd, dir.as_fd()).map_err(of_pid)?.credentials;
         let process = Process::read(pid, &pidfd, dir.as_fd()).map_err(of_pid)?;
         if !pidfd.alive() {
             return Err(PinError::Gone);
@@ -132,14 +132,14 @@ impl Peer {
             Some(libc::ENOENT) => PinError::NoImage { pid },
             _ => of_pid(error),
         })?;
-        if credentials.has_unmapped() {
+        if now.credentials.has_unmapped() {
             return Err(PinError::UnmappedUser { pid });
         }
         // Ids and image must be of one moment: running a set-uid program changes both.
-        if again != credentials {
-            return Err(switched(pid, &credentials, &again));
+        if again != now.credentials {
+            return Err(switched(pid, &now.credentials, &again));
         }
-        Ok(Self::new(process, pidfd, dir, credentials, image))
+        Ok(Self::new(process, pidfd, dir, now, image))
     }
 
     /// INVARIANT: a connection made as one user never speaks for another. A process can connect, leave

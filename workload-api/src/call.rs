@@ -138,6 +138,7 @@ impl<S: Source, T: Send + Sync + 'static> Granted<S, T> {
         self,
         encode: fn(&T) -> Bytes,
     ) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+        self.session.line.lasts();
         let first = encode(&self.held);
         let state = Answers { granted: self, encode, last: Bytes::new() };
         futures::stream::unfold((Some(state), Some(first)), |(state, first)| async move {

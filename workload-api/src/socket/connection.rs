@@ -20,6 +20,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use peer::Watched;
 use tokio::{net::UnixStream, sync::watch};
 
 use super::{Line, Owner, Service, Turns, sips::Sips};
@@ -30,6 +31,7 @@ use crate::limits::{FIRST_REQUEST_WITHIN, IDLE, KEEP_ALIVE, METADATA_BYTES, PREF
 pub(super) async fn serve<S: Service>(
     stream: UnixStream,
     line: Arc<Line>,
+    watched: Watched,
     service: Arc<S>,
     turns: Turns,
     owner: Owner,
@@ -68,6 +70,10 @@ pub(super) async fn serve<S: Service>(
         }
         () = line.closing.notified() => return,
         () = exited(&line) => return,
+        changed = watched.changed() => {
+            tracing::info!(pid = owner.pid, %changed, "closed a connection");
+            return;
+        }
         _ = stop.wait_for(|stop| *stop) => return,
         left = seen.silence() => left,
     };
@@ -79,9 +85,10 @@ pub(super) async fn serve<S: Service>(
     }
 }
 
-/// Most connections are over before it is worth watching for the end of their process.
+/// Most connections are over before it is worth watching for the end of their process, unless there is a
+/// stream on it.
 async fn exited(line: &Line) {
-    tokio::time::sleep(WATCHED_AFTER).await;
+    let _ = tokio::time::timeout(WATCHED_AFTER, line.lasting.notified()).await;
     line.peer.exited().await;
 }
 

@@ -13,7 +13,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use peer::{Listener, Peer};
+use peer::{Listener, Peer, Watch};
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::body::Body;
 
@@ -48,6 +48,8 @@ pub trait Service: Send + Sync + 'static {
 pub struct Line {
     peer: Arc<Peer>,
     closing: Notify,
+    /// Told when somebody is served something that lasts.
+    lasting: Notify,
 }
 
 impl Line {
@@ -61,6 +63,11 @@ impl Line {
         self.closing.notify_one();
     }
 
+    /// Something is open on it that lasts until the process ends.
+    pub(crate) fn lasts(&self) {
+        self.lasting.notify_one();
+    }
+
     /// Whether the process is still the one that connected. If not, the connection is closed.
     pub fn check(&self) -> Result<(), peer::Changed> {
         self.peer.check().inspect_err(|changed| {
@@ -70,18 +77,20 @@ impl Line {
     }
 }
 
-/// Serves until `stop` says true, then closes every connection.
+/// Serves until `stop` says true, then closes every connection. `watch`, which somebody runs, says when a
+/// process is no longer the one that connected.
 pub async fn serve<S: Service>(
     listener: Listener,
     service: Arc<S>,
     connections_per_uid: usize,
+    watch: Arc<Watch>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (turns, driver) = Turns::new();
     // Turns are the budget here; the runtime's own would make sockets look empty in the middle of one.
     let mut driver = std::pin::pin!(tokio::task::unconstrained(driver));
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let accepting = accept(listener, service, Cap::new(connections_per_uid), turns, stop.clone(), open);
+    let accepting = accept(listener, service, Cap::new(connections_per_uid), watch, turns, stop.clone(), open);
     tokio::select! {
         never = accepting => match never {},
         never = &mut driver => match never {},
@@ -99,6 +108,7 @@ async fn accept<S: Service>(
     listener: Listener,
     service: Arc<S>,
     cap: Arc<Cap<u32>>,
+    watch: Arc<Watch>,
     turns: Turns,
     stop: watch::Receiver<bool>,
     open: mpsc::Sender<Infallible>,
@@ -111,11 +121,12 @@ async fn accept<S: Service>(
                 tracing::debug!(uid = owner.uid, "closed a connection: its user has too many");
                 continue;
             };
-            let line = Arc::new(Line { peer, closing: Notify::new() });
+            let watched = watch.watch(&peer);
+            let line = Arc::new(Line { peer, closing: Notify::new(), lasting: Notify::new() });
             let (service, turns_too, stop, open) =
                 (service.clone(), turns.clone(), stop.clone(), open.clone());
             turns.start(owner, async move {
-                connection::serve(stream, line, service, turns_too, owner, stop).await;
+                connection::serve(stream, line, watched, service, turns_too, owner, stop).await;
                 drop((place, open));
             });
         }
