@@ -29,6 +29,7 @@ mod testing;
 mod tokens;
 mod upstream;
 mod view_file;
+mod watching;
 
 pub use config::Config;
 pub use matching::{Almost, Facts, Index};

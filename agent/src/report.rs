@@ -8,7 +8,7 @@ use serde::Serialize;
 use spiffe::{Pin, SpiffeId, Timestamp};
 use sysinfo::System;
 
-use crate::identities::Identities;
+use crate::{identities::Identities, watching::Watching};
 
 /// What the shells note and the private socket shows.
 pub(crate) struct Report {
@@ -30,6 +30,8 @@ pub(crate) struct Fixed {
     pub(crate) key_storage: &'static str,
     /// What the operator chose although it is insecure.
     pub(crate) insecure: Vec<&'static str>,
+    /// How changes of processes are noticed.
+    pub(crate) watching: Watching,
 }
 
 /// What changes.
@@ -104,6 +106,8 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use peer::Watch;
+
     use super::*;
     use crate::testing::at;
 
@@ -115,6 +119,7 @@ mod tests {
             workload_socket: "/p/workload.sock".into(),
             key_storage: "memory",
             insecure: vec!["insecure_bootstrap"],
+            watching: Watching::of(&Watch::deaf().silence()),
         };
         let report = Report::new(fixed, Arc::new(Identities::new().0));
         report.note(|moving| moving.last_sync = Some(at(0)));

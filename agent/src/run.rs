@@ -6,7 +6,7 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time:
 use attestors::{BadConfig, WorkloadAttestors};
 use daemon::{Counter, DiskError, Health, Layout, Metrics, Ready, Shutdown, health, private_dir, public_dir};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use peer::{ListenError, Listener, Pinning};
+use peer::{ListenError, Listener, Pinning, Watch};
 use spiffe::SpiffeId;
 use tokio::{
     sync::{mpsc, watch},
@@ -34,6 +34,7 @@ use crate::{
     tokens::Tokens,
     upstream::{Anchor, Terms, TokenSource, Upstream},
     view_file::ViewFile,
+    watching::Watching,
 };
 
 /// An agent that serves, for those who started it.
@@ -108,12 +109,14 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let (identities, asked) = Identities::new();
     let identities = Arc::new(identities);
     let tokens = Arc::new(Tokens::new(upstream.clone()));
+    let watch = Arc::new(Watch::open());
     let fixed = Fixed {
         version: env!("CARGO_PKG_VERSION"),
         server: config.server.to_string(),
         workload_socket: workload_socket.display().to_string(),
         key_storage: keys.storage(),
         insecure: insecure(&config),
+        watching: Watching::of(&watch.silence()),
     };
     let report = Arc::new(Report::new(fixed, identities.clone()));
     let (stop, stopped) = watch::channel(false);
@@ -123,12 +126,19 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let health_address = serve_health(&config, &health, &shutdown).await?;
     let callers = Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone()));
     let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));
-    let public =
-        public::open(workload_socket.clone(), pinning, api, connections_per_uid, stopped.clone()).await?;
+    let public = public::open(
+        workload_socket.clone(),
+        pinning,
+        api,
+        connections_per_uid,
+        watch.clone(),
+        stopped.clone(),
+    )
+    .await?;
     let listener = Listener::bind(&agent_socket, private::MODE, pinning)?;
     let door = Arc::new(PrivateDoor::new(identities.clone(), attestors, report.clone()));
     let private: JoinHandle<()> =
-        tokio::spawn(socket::serve(listener, door, private::CONNECTIONS_PER_UID, stopped));
+        tokio::spawn(socket::serve(listener, door, private::CONNECTIONS_PER_UID, watch.clone(), stopped));
 
     let (news, newsfeed) = mpsc::channel(NEWS_WAITING);
     let ready = Box::new(move |spiffe_id| {
@@ -144,6 +154,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
             Ok(never) => match never {},
         },
         never = tokens.work() => match never {},
+        never = watch.run() => match never {},
         _ = &mut closed => Err(Error::Broken("its thread has ended")),
         () = shutdown.requested() => Ok(()),
     };

@@ -157,11 +157,17 @@ impl Writ {
     /// Up in a fresh directory and in a network namespace of its own.
     #[must_use]
     pub fn up_in_namespace(namespace: &str, arguments: &[&str]) -> Self {
+        Self::up_below(&["ip", "netns", "exec", namespace], arguments)
+    }
+
+    /// Up in a fresh directory, started by a program that executes what it is given.
+    #[must_use]
+    pub fn up_below(program: &[&str], arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let data = folder.join("d");
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).arg(writ_binary());
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(writ_binary());
         let (up, ready) = start(&mut command, &folder, &data, &arguments);
         Self { ready, up, arguments, data, folder }
     }

@@ -5,7 +5,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, thread};
 
-use peer::{ListenError, Listener, Pinning};
+use peer::{ListenError, Listener, Pinning, Watch};
 use tokio::{runtime, sync::oneshot, sync::watch};
 use workload_api::{WorkloadApi, socket};
 
@@ -34,6 +34,7 @@ pub(crate) async fn open<S>(
     pinning: Pinning,
     api: Arc<WorkloadApi<S>>,
     connections_per_uid: usize,
+    watch: Arc<Watch>,
     stop: watch::Receiver<bool>,
 ) -> Result<PublicDoor, DoorError>
 where
@@ -57,7 +58,7 @@ where
         let _ = bound.send(result);
         if let Some((runtime, listener)) = serving {
             // As a task: waking the future that a runtime blocks on costs a system call each time.
-            let serving = runtime.spawn(socket::serve(listener, api, connections_per_uid, stop));
+            let serving = runtime.spawn(socket::serve(listener, api, connections_per_uid, watch, stop));
             if let Err(broken) = runtime.block_on(serving) {
                 tracing::error!(%broken, "the workload socket broke");
             }

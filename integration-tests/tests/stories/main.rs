@@ -45,6 +45,7 @@ mod spire_upstream;
 mod tokens;
 mod up_twice;
 mod validate;
+mod watching;
 
 use std::time::Duration;
 

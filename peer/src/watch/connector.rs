@@ -111,7 +111,9 @@ fn subscribe(socket: &OwnedFd) -> io::Result<bool> {
 fn heard_of_myself(socket: &OwnedFd) -> io::Result<bool> {
     for _ in 0..MOST_BEFORE_OWN {
         match read(socket) {
-            Ok(event) if event.what == What::Name && event.pid == getpid().as_raw() as u32 => return Ok(true),
+            Ok(event) if event.what == What::Name && event.pid == getpid().as_raw() as u32 => {
+                return Ok(true);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(true),
             Ok(_) => {}
@@ -136,9 +138,8 @@ fn read(socket: &OwnedFd) -> io::Result<Event> {
 /// `struct nlmsghdr`, `struct cn_msg`, `struct proc_event`; `None` for what is of no interest.
 fn parse(message: &[u8]) -> Option<Event> {
     let event = message.get(NETLINK_HEADER + CONNECTOR_HEADER..)?;
-    let number = |at: usize| -> Option<u32> {
-        Some(u32::from_ne_bytes(event.get(at..at + 4)?.try_into().ok()?))
-    };
+    let number =
+        |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(event.get(at..at + 4)?.try_into().ok()?)) };
     let what = match number(0)? {
         EXEC => What::Exec,
         UID | GID => What::Ids,

@@ -88,10 +88,7 @@ impl Watch {
     /// What the kernel does not tell, and why. Whoever is watched is then looked at once a second.
     pub fn silence(&self) -> Silence {
         let why = |heard: Option<&String>| heard.cloned();
-        Silence {
-            exec_and_ids: why(self.connector.as_ref().err()),
-            moves: why(self.moves.as_ref().err()),
-        }
+        Silence { exec_and_ids: why(self.connector.as_ref().err()), moves: why(self.moves.as_ref().err()) }
     }
 
     /// How often the kernel told more than was read in time. Each time everybody was looked at.
@@ -227,13 +224,13 @@ impl Drop for Watched {
 
 impl Held {
     fn look(&self) {
-        if let Err(changed) = self.peer.check() {
+        if let Err(changed) = self.peer.check_closely() {
             self.tell(changed);
         }
     }
 
     fn tell(&self, changed: Changed) {
-        *self.lock() = Some(changed);
+        self.lock().get_or_insert(changed);
         self.told.notify_one();
     }
 

@@ -90,7 +90,8 @@ pub async fn serve<S: Service>(
     // Turns are the budget here; the runtime's own would make sockets look empty in the middle of one.
     let mut driver = std::pin::pin!(tokio::task::unconstrained(driver));
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let accepting = accept(listener, service, Cap::new(connections_per_uid), watch, turns, stop.clone(), open);
+    let accepting =
+        accept(listener, service, Cap::new(connections_per_uid), watch, turns, stop.clone(), open);
     tokio::select! {
         never = accepting => match never {},
         never = &mut driver => match never {},

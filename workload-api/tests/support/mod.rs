@@ -20,7 +20,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use peer::{Listener, Peer, Pinning};
+use peer::{Listener, Peer, Pinning, Watch};
 use proto::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
@@ -147,7 +147,8 @@ impl Api {
             runtime.block_on(async {
                 let listener = Listener::bind(&at, 0o777, Pinning::ByPidfd).unwrap();
                 ready.send(()).unwrap();
-                socket::serve(listener, api, limits.connections_per_uid, stopped).await;
+                let watch = Arc::new(Watch::deaf());
+                socket::serve(listener, api, limits.connections_per_uid, watch, stopped).await;
             });
         });
         is_ready.recv_timeout(DEADLINE).unwrap();
