@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     BadConfig, Config, WorkloadAttestor,
     executables::Executables,
-    workload::{docker::Docker, systemd::Systemd, unix::Unix},
+    workload::{docker::Docker, k8s::K8s, systemd::Systemd, unix::Unix},
 };
 
 pub(crate) fn workload(config: &Config) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
@@ -13,6 +13,7 @@ pub(crate) fn workload(config: &Config) -> Result<Vec<Box<dyn WorkloadAttestor>>
     Ok(vec![
         Box::new(Unix::new(Arc::clone(&executables))),
         Box::new(Docker::new(&config.docker)),
+        Box::new(K8s::new(config.k8s.as_ref())?),
         Box::new(Systemd::new(&config.systemd)),
     ])
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::workload::{docker, systemd};
+use crate::workload::{docker, k8s, systemd};
 
 /// The configuration of all workload attestors.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -13,6 +13,8 @@ pub struct Config {
     pub off: Vec<String>,
     /// Container engines.
     pub docker: docker::Config,
+    /// Kubernetes; without it nobody is asked about pods.
+    pub k8s: Option<k8s::Config>,
     /// The manager of the system's units.
     pub systemd: systemd::Config,
 }

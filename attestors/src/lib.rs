@@ -12,6 +12,7 @@ pub mod cgroups;
 mod config;
 mod evidence;
 mod executables;
+pub mod kube;
 mod recent;
 pub mod selectors;
 mod turns;

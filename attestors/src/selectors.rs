@@ -80,6 +80,7 @@ pub fn is_weak(selector: &Selector) -> bool {
 pub const KNOWN: &[(&str, &[&str])] = &[
     ("unix", &["uid", "user", "gid", "group", "supplementary_gid", "supplementary_group", "path", "sha256"]),
     ("docker", &["label", "env", "image_id", "image_config_digest"]),
+    ("k8s", crate::workload::k8s::FACTS),
     ("systemd", &["id", "fragment_path"]),
 ];
 
@@ -317,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_resembles_nothing_is_not_guessed_at() {
-        let warnings = of(&["k8s:ns:default", "unix:colour:blue"]);
+        let warnings = of(&["nomad:job:planner", "unix:colour:blue"]);
         assert_eq!(warnings.len(), 2);
         assert!(warnings.iter().all(|warning| !warning.contains("did you mean")), "{warnings:?}");
     }

@@ -2,6 +2,7 @@
 
 pub mod docker;
 mod failures;
+pub mod k8s;
 mod subject;
 pub mod systemd;
 pub mod unix;

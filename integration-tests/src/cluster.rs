@@ -12,6 +12,7 @@ mod keys;
 mod parts;
 mod space;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -240,6 +241,16 @@ impl Cluster {
         let number = EXECUTIONS.fetch_add(1, Ordering::Relaxed).to_string();
         ctr.args(["task", "exec", "--exec-id", &number, &container.id]).args(command);
         ctr
+    }
+
+    /// A command on the host, run as a process of the cgroup at `path`, which is made where it is not there:
+    /// what root can do, and in its own cgroup whoever owns that.
+    #[must_use]
+    pub fn within(&self, path: &str, command: &[&OsStr]) -> Command {
+        const ENTER: &str = r#"while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$@""#;
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", ENTER, "sh"]).args(space::make(path)).arg("--").args(command);
+        shell
     }
 
     /// The process IDs of a container, as the host sees them.

@@ -28,7 +28,7 @@ impl Cluster {
         let path = format!("{group}{namespace}/{plural}/{name}?fieldManager=story&force=true");
         // Rules and admission are there a moment after the API server calls itself ready.
         eventually(&format!("the API server takes {path}"), PATIENCE, || {
-            (self.request("PATCH", &path, Some(object)).0 < 300).then_some(())
+            (self.request("APPLY", &path, Some(object)).0 < 300).then_some(())
         });
     }
 
@@ -50,6 +50,13 @@ impl Cluster {
         answer
     }
 
+    /// Changes members of an object.
+    #[track_caller]
+    pub fn patch(&self, path: &str, change: &Value) {
+        let (status, answer) = self.request("PATCH", path, Some(change));
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+
     /// Looks at an object until it is as wanted.
     #[track_caller]
     pub fn wait(&self, path: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -64,6 +71,7 @@ impl Cluster {
         self.request("GET", path, None)
     }
 
+    /// `APPLY` and `PATCH` are two kinds of the same method.
     pub(super) fn request(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.exchange(method, path, body).unwrap_or_else(|error| (0, Value::String(error.to_string())))
     }
@@ -73,7 +81,11 @@ impl Cluster {
         let tls = ClientConnection::new(self.client(), name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(tls, self.connect(6443)?);
         let body = body.map(Value::to_string).unwrap_or_default();
-        let kind = if method == "PATCH" { "application/apply-patch+yaml" } else { "application/json" };
+        let (method, kind) = match method {
+            "APPLY" => ("PATCH", "application/apply-patch+yaml"),
+            "PATCH" => ("PATCH", "application/merge-patch+json"),
+            other => (other, "application/json"),
+        };
         // By HTTP 1.0, so that the answer comes in one piece and ends with the connection.
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",

@@ -99,6 +99,28 @@ pub(super) fn unified() -> PathBuf {
     if hybrid.exists() { hybrid } else { CGROUPS.into() }
 }
 
+/// Makes a cgroup in each hierarchy, and gives the files by which processes enter it.
+pub(super) fn make(path: &str) -> Vec<PathBuf> {
+    let made = hierarchies().into_iter().map(|root| {
+        let mut at = root;
+        for name in path.split('/') {
+            let parent = at.clone();
+            at.push(name);
+            if at.exists() {
+                continue;
+            }
+            fs::create_dir(&at).expect("root may make cgroups");
+            // A cgroup without processors or memory nodes takes no process.
+            for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|file| at.join(file).exists()) {
+                let all = fs::read(parent.join(file)).expect("it is there too");
+                fs::write(at.join(file), all).expect("root may write to cgroups");
+            }
+        }
+        at.join("cgroup.procs")
+    });
+    made.collect()
+}
+
 /// Every mounted hierarchy.
 fn hierarchies() -> Vec<PathBuf> {
     if Path::new(CGROUPS).join("cgroup.controllers").exists() {

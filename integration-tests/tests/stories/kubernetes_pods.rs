@@ -1,29 +1,181 @@
-//! Real pods, on a node with Kubernetes' own kubelet.
+//! Real pods, on a node with Kubernetes' own kubelet: who they are is what Kubernetes says of them.
 
-use integration_tests::cluster::{Cluster, Container};
-use serde_json::json;
+use integration_tests::cluster::{self, Cluster, Container};
+use integration_tests::daemon::{Agent, Server};
+use integration_tests::spire::PATIENCE;
+use integration_tests::{Answer, Folder, eventually, test_workload};
+use serde_json::{Value, json};
+
+/// A server and an agent on the cluster's node, as their pods would have them.
+struct Node {
+    server: Server,
+    agent: Agent,
+    cluster: Cluster,
+}
+
+impl Node {
+    /// The agent asks as a service account that may do what `rules` say; `more` is its `[attestors.k8s]`.
+    fn start(rules: &Value, more: &str) -> Option<Self> {
+        let cluster = Cluster::start()?;
+        cluster.namespace("writ", &json!({}));
+        cluster.service_account("writ", "agent");
+        cluster.allow("writ", "agent", rules);
+        let token = cluster.service_account_token("writ", "agent", None, None);
+        let token = cluster.folder().write("agent.token", token);
+        let authority = cluster.authority();
+        let (server, agent) = cluster.inside(|| {
+            let server = Server::start("");
+            let config = format!(
+                "token = {:?}\n[attestors.k8s]\nkubelet_ca = {authority:?}\napi_server = {:?}\n\
+                 api_server_ca = {authority:?}\ntoken_file = {token:?}\n{more}",
+                server.token("node"),
+                cluster::API,
+            );
+            let agent = Agent::start(&server, Folder::new(), &config);
+            (server, agent)
+        });
+        Some(Self { server, agent, cluster })
+    }
+
+    /// Registers an identity on this node and waits until the agent has it.
+    fn entry(&self, path: &str, selectors: &[&str]) {
+        let known = || self.agent.status()["entries"].as_u64();
+        let before = known();
+        let mut arguments = vec!["entry", "create", "--spiffe-id", path, "--parent", "node"];
+        selectors.iter().for_each(|selector| arguments.extend(["--selector", selector]));
+        let _ = self.server.run(&arguments).done();
+        eventually("the agent has the entry", PATIENCE, || (known() > before).then_some(()));
+    }
+
+    /// Starts a pod that sees the agent's public directory.
+    fn pod(&self, namespace: &str, name: &str, service_account: &str, labels: &Value) -> Container {
+        let public = self.agent.file("public");
+        self.cluster.run(
+            namespace,
+            name,
+            &json!({ "labels": labels }),
+            &json!({
+                "serviceAccountName": service_account,
+                "volumes": [{ "name": "identities", "hostPath": { "path": public, "type": "Directory" } }],
+            }),
+            &json!({ "volumeMounts": [{ "name": "identities", "mountPath": "/identities" }] }),
+        )
+    }
+
+    /// What a process of the pod is answered: its identities, or a refusal.
+    fn ask(&self, pod: &Container) -> Value {
+        let fetch = ["/test-workload", "fetch", "/identities/workload.sock"];
+        let answer = Answer::of(&mut self.cluster.exec(pod, &fetch));
+        serde_json::from_str(&answer.out)
+            .unwrap_or_else(|_| panic!("no answer: {}{}", answer.out, answer.err))
+    }
+
+    /// What a process of the host is answered that is in a cgroup of this path.
+    fn ask_within(&self, cgroup: &str) -> Value {
+        let (program, socket) = (test_workload(), self.agent.workload_socket());
+        let mut command =
+            self.cluster.within(cgroup, &[program.as_os_str(), "fetch".as_ref(), socket.as_os_str()]);
+        Answer::of(&mut command).json()
+    }
+
+    /// Asks until the pod has exactly these identities.
+    fn is(&self, pod: &Container, paths: &[&str]) {
+        eventually(&format!("the pod is {paths:?}"), PATIENCE, || {
+            (self.ask(pod)["ids"] == ids(paths)).then_some(())
+        });
+    }
+
+    /// How often the log tells that the attestor fails.
+    fn times_failed(&self) -> usize {
+        self.agent.log().matches("an attestor fails").count()
+    }
+
+    /// Asks and insists on a refusal that is not for the moment only.
+    fn is_nobody(&self, pod: &Container) {
+        let answer = self.ask(pod);
+        assert_eq!(answer["code"], "PermissionDenied", "{answer}");
+    }
+}
+
+fn ids(paths: &[&str]) -> Value {
+    paths.iter().map(|path| format!("spiffe://writ.local{path}")).collect()
+}
+
+fn may(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
+}
 
 #[test]
-fn a_pod_is_where_the_kubelet_put_it_and_has_a_token_of_its_own() {
-    let Some(cluster) = Cluster::start() else { return };
-    let none = json!({});
-    let pod = cluster.run("default", "one", &none, &none, &none);
-    let [process] = cluster.processes(&pod)[..] else { panic!("one process runs in it") };
-    let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).expect("it runs");
-    let Container { id, pod_uid, .. } = &pod;
-    for line in cgroups.lines() {
-        assert!(line.ends_with(&format!("/kubepods/besteffort/pod{pod_uid}/{id}")), "{cgroups}");
-    }
-    let token = cluster.service_account_token("default", "default", Some(&pod), Some("writ"));
-    let review = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
-        "spec": { "token": token, "audiences": ["writ"] },
-    });
-    let status = cluster.post("/apis/authentication.k8s.io/v1/tokenreviews", &review)["status"].clone();
-    assert_eq!(status["user"]["extra"]["authentication.kubernetes.io/pod-uid"], json!([pod_uid]), "{status}");
-    assert_eq!(
-        status["user"]["extra"]["authentication.kubernetes.io/node-name"],
-        json!(["node1"]),
-        "{status}"
+fn a_pod_is_who_its_kubelet_says_and_stays_so_while_the_kubelet_is_away() {
+    let Some(mut node) = Node::start(&json!([may("", &["nodes/proxy", "nodes/pods"], &["get"])]), "") else {
+        return;
+    };
+    node.cluster.service_account("default", "planner");
+    let labels = json!({ "app": "planner" });
+    let planner = node.pod("default", "planner", "planner", &labels);
+    let of_another_account = node.pod("default", "impostor", "default", &labels);
+    let without_the_label = node.pod("default", "plain", "planner", &json!({}));
+    node.entry(
+        "/planner",
+        &["k8s:ns:default", "k8s:sa:planner", "k8s:pod-label:app:planner", "k8s:container-name:planner"],
     );
+    let uid = format!("k8s:pod-uid:{}", planner.pod_uid);
+    let of_the_pod =
+        ["k8s:node-name:node1", "k8s:pod-image-count:1", "k8s:pod-image:writ.test/workload:1", &uid];
+    node.entry("/in-the-pod", &of_the_pod);
+    let both = ["/in-the-pod", "/planner"];
+
+    node.is(&planner, &both);
+    node.is_nobody(&of_another_account);
+    node.is_nobody(&without_the_label);
+
+    // Whoever owns a cgroup can make others in it and name them as it likes.
+    let own = format!("kubepods/besteffort/pod{}/{}", without_the_label.pod_uid, without_the_label.id);
+    for name in [planner.id.clone(), format!("pod{}/{}", planner.pod_uid, planner.id)] {
+        let answer = node.ask_within(&format!("{own}/{name}"));
+        assert_eq!(answer["code"], "PermissionDenied", "it is not the planner: {answer}");
+    }
+
+    node.cluster.kill_kubelet();
+    eventually("the agent misses the kubelet", PATIENCE, || {
+        assert_eq!(node.ask(&planner)["ids"], ids(&both), "what is known of it is used meanwhile");
+        (node.times_failed() > 0).then_some(())
+    });
+    // A container of the same pod, as the kernel sees it, of which nobody has told the agent.
+    let new = format!("kubepods/besteffort/pod{}/{}", planner.pod_uid, "0123456789abcdef".repeat(4));
+    let answer = node.ask_within(&new);
+    assert!(answer["code"].is_string(), "nobody can say what it is: {answer}");
+    assert_eq!(node.ask(&planner)["ids"], ids(&both));
+    assert_eq!(node.times_failed(), 1, "it is told once: {}", node.agent.log());
+    node.cluster.start_kubelet();
+    let answer = node.ask_within(&new);
+    assert!(answer["code"].is_string(), "the kubelet knows no such container: {answer}");
+    let later = node.pod("default", "later", "planner", &labels);
+    node.entry("/later", &["k8s:pod-name:later", "k8s:container-name:later"]);
+    node.is(&later, &["/later"]);
+}
+
+#[test]
+fn where_the_api_server_is_watched_a_label_counts_from_the_moment_it_is_set() {
+    let rules = [may("", &["pods"], &["list", "watch"]), may("", &["namespaces"], &["list", "watch"])];
+    let more = "source = \"api\"\nnode_name = \"node1\"\nnamespace_labels = true\n";
+    let Some(node) = Node::start(&json!(rules), more) else { return };
+    node.cluster.namespace("agents", &json!({ "team": "blue" }));
+    node.entry("/blue", &["k8s:ns-label:team:blue", "k8s:pod-label:stage:ready"]);
+    let pod = node.pod("agents", "worker", "default", &json!({}));
+    let elsewhere = node.pod("default", "worker", "default", &json!({ "stage": "ready" }));
+    node.is_nobody(&pod);
+    node.is_nobody(&elsewhere);
+    let label = |value: Value| {
+        node.cluster.patch(
+            "/api/v1/namespaces/agents/pods/worker",
+            &json!({ "metadata": { "labels": { "stage": value } } }),
+        )
+    };
+    label(json!("ready"));
+    node.is(&pod, &["/blue"]);
+    label(Value::Null);
+    eventually("the pod is nobody again", PATIENCE, || {
+        (node.ask(&pod)["code"] == "PermissionDenied").then_some(())
+    });
 }

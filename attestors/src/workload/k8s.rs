@@ -1,0 +1,167 @@
+//! `k8s`: what Kubernetes says of the pod and the container that a process is in, by SPIRE's names.
+//!
+//! | selector | is |
+//! |---|---|
+//! | `k8s:ns:NAME`, `k8s:sa:NAME` | the pod's namespace and service account |
+//! | `k8s:pod-name:NAME`, `k8s:pod-uid:UID`, `k8s:node-name:NAME` | the pod and its node |
+//! | `k8s:pod-label:KEY:VALUE` | a label of the pod |
+//! | `k8s:pod-owner:KIND:NAME`, `k8s:pod-owner-uid:KIND:UID` | whom the pod belongs to |
+//! | `k8s:container-name:NAME`, `k8s:container-image:IMAGE` | the very container; its image by name and by digest |
+//! | `k8s:pod-image:IMAGE`, `k8s:pod-image-count:N` | the images of all its containers, and their number |
+//! | `k8s:pod-init-image:IMAGE`, `k8s:pod-init-image-count:N` | the same of its init containers |
+//! | `k8s:ns-label:KEY:VALUE` | a label of the namespace, where the API server may be asked |
+//!
+//! All are of strength `platform`. Which container it is says the kernel ([`crate::cgroups`]): the pod's UID
+//! and the container's id are read from the cgroup, and facts are only those of the pod with this UID that
+//! has this container. Whoever asks first has the kubelet asked; everybody else who waits shares the answer,
+//! and it serves for a few seconds. Where the API server is the source it is watched instead.
+
+mod config;
+mod follow;
+mod gathered;
+mod namespaces;
+mod pods;
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+
+pub use self::config::{Config, Source};
+use self::{
+    config::Sources,
+    gathered::{Absent, Gathered},
+    namespaces::Namespace,
+    pods::Pod,
+};
+use crate::{BadConfig, Evidence, Strength, Subject, Wanted, WorkloadAttestor, cgroups::Owner};
+
+/// The attestor; one for the whole agent, since it remembers pods.
+pub struct K8s {
+    sources: Option<Sources>,
+    /// Begun when the first process of a pod asks.
+    gathered: OnceLock<(Gathered<Pod>, Option<Gathered<Namespace>>)>,
+}
+
+impl K8s {
+    /// Knows no pod yet; without a configuration it never will.
+    pub fn new(config: Option<&Config>) -> Result<Self, BadConfig> {
+        let sources = config.map(Config::sources).transpose()?;
+        Ok(Self { sources, gathered: OnceLock::new() })
+    }
+
+    fn gathered<'a>(&'a self, sources: &Sources) -> &'a (Gathered<Pod>, Option<Gathered<Namespace>>) {
+        self.gathered.get_or_init(|| sources.gather())
+    }
+}
+
+#[async_trait]
+impl WorkloadAttestor for K8s {
+    fn name(&self) -> &'static str {
+        KIND
+    }
+
+    async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
+        let mut evidence = Evidence::default();
+        let Some(sources) = &self.sources else { return evidence };
+        if !FACTS.iter().any(|fact| wanted.asks(KIND, fact)) {
+            return evidence;
+        }
+        let Some(container) = subject.container(&mut evidence) else { return evidence };
+        let Some(pod_uid) = &container.pod_uid else { return evidence };
+        if container.owner != Owner::System {
+            evidence.note(
+                "it is in a pod that a user of this host may have made up, so nobody is asked about it",
+            );
+            return evidence;
+        }
+        let (pods, namespaces) = self.gathered(sources);
+        let found = pods.find(pod_uid.as_str(), |pod| pod.has(&container.id)).await;
+        let Some(pod) = taken(found, &mut evidence, || {
+            format!(
+                "{} does not know the container {} in the pod {pod_uid} (yet)",
+                sources.of_pods(),
+                container.id
+            )
+        }) else {
+            return evidence;
+        };
+        pod.tell(&container.id, wanted, &mut evidence);
+        if wanted.asks(KIND, "ns-label") {
+            let Some(namespaces) = namespaces else {
+                evidence.note("no labels of namespaces: attestors.k8s.namespace_labels is off");
+                return evidence;
+            };
+            let found = namespaces.find(pod.namespace(), |_| true).await;
+            let unknown = || format!("the API server does not know the namespace {} (yet)", pod.namespace());
+            if let Some(namespace) = taken(found, &mut evidence, unknown) {
+                namespace.tell(&mut evidence);
+            }
+        }
+        evidence
+    }
+
+    /// A container that has just begun is known to its kubelet a moment later.
+    fn deadline(&self) -> std::time::Duration {
+        gathered::LONGEST_SEARCH * 2 + std::time::Duration::from_secs(2)
+    }
+}
+
+/// What was found; the reason where nothing was, or where it is old because nobody answers any more.
+fn taken<T>(
+    found: Result<gathered::Found<T>, Absent>,
+    evidence: &mut Evidence,
+    unknown: impl FnOnce() -> String,
+) -> Option<Arc<T>> {
+    match found {
+        Ok(found) => {
+            if let Some(trouble) = found.trouble {
+                evidence.fail(trouble);
+            }
+            Some(found.object)
+        }
+        Err(Absent::Trouble(trouble)) => {
+            evidence.fail(trouble);
+            None
+        }
+        Err(Absent::Unknown) => {
+            evidence.note_for_now(unknown());
+            None
+        }
+    }
+}
+
+/// Facts that make selectors; the others are counted.
+fn facts(
+    values: impl IntoIterator<Item = String>,
+    source: &'static str,
+    unusable: &mut usize,
+) -> Vec<crate::Fact> {
+    let mut evidence = Evidence::default();
+    values.into_iter().for_each(|value| evidence.add(KIND, &value, source, Strength::Platform));
+    *unusable += evidence.notes.len();
+    evidence.facts
+}
+
+const KIND: &str = "k8s";
+
+/// The names of its selectors.
+pub(crate) const FACTS: &[&str] = &[
+    "ns",
+    "sa",
+    "node-name",
+    "pod-name",
+    "pod-uid",
+    "pod-label",
+    "pod-owner",
+    "pod-owner-uid",
+    "pod-image",
+    "pod-image-count",
+    "pod-init-image",
+    "pod-init-image-count",
+    "container-name",
+    "container-image",
+    "ns-label",
+];
+
+#[cfg(test)]
+mod tests;
