@@ -47,7 +47,8 @@ impl Cgroups {
             return Err(Unclear::because(format!("the list of cgroups is longer than {LONGEST} bytes")));
         }
         let mut lines: Vec<Line> = Vec::new();
-        for text in text.lines().filter(|line| !line.is_empty()) {
+        // Not `lines`: a name may end in a carriage return, which belongs to it.
+        for text in text.split('\n').filter(|line| !line.is_empty()) {
             let line = Line::parse(text)?;
             if lines.iter().any(|known| known.controllers == line.controllers) {
                 let hierarchy = line.hierarchy();

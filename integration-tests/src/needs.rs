@@ -17,6 +17,30 @@ pub fn root() -> bool {
     have(nix::unistd::geteuid().is_root(), "run as root: sudo -E cargo xtask test")
 }
 
+/// The hierarchies of cgroups in which systemd keeps units (cgroup v2, and `name=systemd` on hybrid hosts),
+/// where root can make cgroups in them.
+#[must_use]
+pub fn cgroups() -> Option<Vec<PathBuf>> {
+    if !root() {
+        return None;
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let of_units = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        let (path, kind, options) = (words.next()?, words.next()?, words.next()?);
+        let has =
+            kind == "cgroup2" || kind == "cgroup" && options.split(',').any(|word| word == "name=systemd");
+        has.then(|| PathBuf::from(path))
+    };
+    let trees: Vec<_> = mounts.lines().filter_map(of_units).collect();
+    let writable = |tree: &PathBuf| {
+        let probe = tree.join(format!("writ-probe-{}", std::process::id()));
+        std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).is_ok()
+    };
+    have(!trees.is_empty() && trees.iter().all(writable), "mount cgroup v2 on /sys/fs/cgroup, writable")
+        .then_some(trees)
+}
+
 /// True where this program is on PATH; `package` is what brings it.
 #[must_use]
 pub fn program(name: &str, package: &str) -> bool {

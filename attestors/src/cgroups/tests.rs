@@ -156,6 +156,12 @@ fn a_name_of_a_container_where_no_engine_makes_one_proves_nothing() {
 }
 
 #[test]
+fn a_carriage_return_belongs_to_the_name() {
+    assert_eq!(at(&format!("/docker/{A}\r")), Ok(None));
+    assert_eq!(parse("0::/system.slice/web.service\r\n").unit(), Ok(None));
+}
+
+#[test]
 fn most_processes_are_in_no_container() {
     let short = &A[..63];
     for path in [

@@ -1,6 +1,7 @@
 //! Attacks on attestation, by real processes on a real agent: none of them ever gets what is not its own.
 //! `docs/attacks.md` is the table of them; `cargo xtask attack` repeats them as often as asked.
 
+mod cgroups;
 mod connections;
 mod crowds;
 mod files;
