@@ -7,6 +7,7 @@
 mod arrows;
 mod background;
 mod bench;
+mod flaws;
 mod long;
 mod report;
 mod test;
@@ -62,6 +63,12 @@ enum Verb {
         #[arg(long, default_value_t = 1)]
         seed: u32,
     },
+    /// Take the fixes of `docs/flaws.md` out of a copy, one by one, and see that a test notices each
+    Flaws {
+        /// Only those whose description has this in it
+        #[arg(long, default_value = "")]
+        against: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,6 +79,7 @@ fn main() -> ExitCode {
         Verb::Attack { rounds, only } => long::attack(rounds, &only),
         Verb::Fuzz { cases } => long::fuzz(cases),
         Verb::Agree { cases, seed } => long::agree(cases, seed),
+        Verb::Flaws { against } => flaws::run(&against),
     };
     match done {
         Ok(code) => code,

@@ -1,0 +1,233 @@
+//! What keeps each published flaw out, and which test must fail without it.
+
+/// One way in which a fix can be taken out.
+pub(super) struct Fix {
+    /// The class of flaw, in a few words.
+    pub(super) against: &'static str,
+    /// The file that holds the fix.
+    pub(super) file: &'static str,
+    /// The text that is the fix; it is there exactly once.
+    pub(super) there: &'static str,
+    /// What stands there when it is taken out.
+    pub(super) instead: &'static str,
+    /// The package of the test.
+    pub(super) package: &'static str,
+    /// The test that must fail then.
+    pub(super) test: &'static str,
+}
+
+/// In the order of `docs/flaws.md`, so far as a few words can take a fix out.
+pub(super) const FIXES: &[Fix] = &[
+    Fix {
+        against: "one join token lets several in",
+        file: "core/registry/src/decide/token.rs",
+        there: r#"TokenState::Bound { .. } => Err("the token is bound to another key"),"#,
+        instead: "TokenState::Bound { .. } => Ok(token),",
+        package: "writ-registry",
+        test: "of_many_keys_that_race_for_one_token_exactly_one_wins",
+    },
+    Fix {
+        against: "a resumed session",
+        file: "core/spiffe/src/tls.rs",
+        there: "config.send_tls13_tickets = 0;\n    config.session_storage = Arc::new(NoServerSessionStorage {});",
+        instead: "config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);",
+        package: "writ-spiffe",
+        test: "no_session_is_ever_resumed",
+    },
+    Fix {
+        against: "a token without an end",
+        file: "core/spiffe/src/jwt/svid.rs",
+        there: r#"date(claims, "exp")?.ok_or(JwtError::Claim("exp", "is missing"))?"#,
+        instead: r#"date(claims, "exp")?.unwrap_or(now)"#,
+        package: "writ-spiffe",
+        test: "a_token_without_end_is_refused",
+    },
+    Fix {
+        against: "a token for nobody in particular",
+        file: "core/spiffe/src/jwt/svid.rs",
+        there: r#"None => return Err(JwtError::Claim("aud", "is missing")),"#,
+        instead: "None => return Ok(()),",
+        package: "writ-spiffe",
+        test: "a_token_is_for_those_it_names",
+    },
+    Fix {
+        against: "a token that names a whole trust domain",
+        file: "core/spiffe/src/jwt/svid.rs",
+        there: r#""" => Err(JwtError::Claim("sub", "names a trust domain and no workload")),"#,
+        instead: "",
+        package: "writ-spiffe",
+        test: "the_subject_is_a_workloads_spiffe_id",
+    },
+    Fix {
+        against: "a claim that two readers read differently",
+        file: "core/spiffe/src/json.rs",
+        there: "if object.contains_key(&name) {",
+        instead: "if false {",
+        package: "writ-spiffe",
+        test: "a_member_named_twice_is_an_error_at_every_depth",
+    },
+    Fix {
+        against: "one document verified, another read",
+        file: "core/spiffe/src/pin.rs",
+        there: ".map_err(|_| PinError::Signature)?;",
+        instead: ".ok();",
+        package: "writ-spiffe",
+        test: "nothing_of_a_signed_bundle_can_be_changed",
+    },
+    Fix {
+        against: "an answer to another challenge",
+        file: "core/spiffe/src/returning.rs",
+        there: "self.nonce,\n            request.as_ref(),",
+        instead: "&[0; 32],\n            request.as_ref(),",
+        package: "writ-spiffe",
+        test: "only_the_nodes_key_answers_and_only_this_challenge",
+    },
+    Fix {
+        against: "a huge key",
+        file: "server/src/ca/subject_key.rs",
+        there: "= 2048..=4096;",
+        instead: "= 512..=65536;",
+        package: "writ-server",
+        test: "ca::subject_key",
+    },
+    Fix {
+        against: "a long chain",
+        file: "core/spiffe/src/x509/svid.rs",
+        there: "if chain.len() > path::MAX_CHAIN {",
+        instead: "if false {",
+        package: "writ-spiffe",
+        test: "more_certificates_than_eight_are_not_looked_at",
+    },
+    Fix {
+        against: "a search for a path that never ends",
+        file: "core/spiffe/src/x509/path.rs",
+        there: "signatures: MAX_SIGNATURES,",
+        instead: "signatures: usize::MAX,",
+        package: "writ-spiffe",
+        test: "a_crowd_of_namesakes_costs_a_bounded_number_of_signatures",
+    },
+    Fix {
+        against: "a page that reserves memory",
+        file: "server/src/api/list.rs",
+        there: "let entries: Vec<_> = found.by_ref().take(most).cloned().collect();",
+        instead: "let most = if most < usize::MAX { i32::MAX as usize } else { most };
+            let mut entries = vec![None; if most < usize::MAX { most } else { 0 }];
+            entries.clear();
+            entries.extend(found.by_ref().take(most).cloned().map(Some));
+            let entries: Vec<_> = entries.into_iter().flatten().collect();",
+        package: "writ-integration-tests",
+        test: "a_page_of_two_billion_costs_no_more_than_what_is_there",
+    },
+    Fix {
+        against: "an SVID of another node's entry",
+        file: "core/registry/src/view.rs",
+        there: "if id == node.id || id == self.well_known.any_node {\n                return Some(entry);",
+        instead: "if id == id.clone() {\n                return Some(entry);",
+        package: "writ-server",
+        test: "a_node_gets_svids_for_its_own_entries_and_for_no_other",
+    },
+    Fix {
+        against: "a path that stands for another",
+        file: "core/spiffe/src/id.rs",
+        there: r#""." | ".." => Err(IdError::DotSegment),"#,
+        instead: "",
+        package: "writ-spiffe",
+        test: "an_id_is_accepted_exactly_by_the_rules",
+    },
+    Fix {
+        against: "a file of keys that others can read",
+        file: "daemon/src/disk.rs",
+        there: "replace(path, bytes, 0o600)",
+        instead: "replace(path, bytes, 0o644)",
+        package: "writ-integration-tests",
+        test: "what_is_private_stays_so_where_the_umask_takes_nothing_away",
+    },
+    Fix {
+        against: "a client certificate that nobody verified",
+        file: "core/spiffe/src/x509/svid.rs",
+        there: "    path::find(Profile::Svid, leaf_der, &leaf, intermediates, anchors, &demands)?;\n",
+        instead: "    let _ = path::find(Profile::Svid, leaf_der, &leaf, intermediates, anchors, &demands);\n",
+        package: "writ-server",
+        test: "a_foreign_certificate_with_the_right_name_is_refused_in_the_handshake",
+    },
+    Fix {
+        against: "a process that became another program",
+        file: "peer/src/held.rs",
+        there: "Ok((_, now)) if !now.is(&self.image) =>",
+        instead: "Ok((_, now)) if false =>",
+        package: "writ-peer",
+        test: "same_process",
+    },
+    Fix {
+        against: "a copied state directory",
+        file: "core/registry/src/decide/fence.rs",
+        there: "&& node.key_sha256.matches(&shown.key_sha256)",
+        instead: "&& false",
+        package: "writ-server",
+        test: "a_copy_that_came_back_by_the_key_is_noticed_when_the_agent_shows_its_own_certificate",
+    },
+    Fix {
+        against: "a banned node that comes back",
+        file: "core/registry/src/decide/returning.rs",
+        there: "NodeState::Banned => Err(NodeRefusal::Banned),",
+        instead: "NodeState::Banned => Ok(node),",
+        package: "writ-server",
+        test: "banned_and_evicted_nodes_do_not_come_back",
+    },
+    Fix {
+        against: "an authority that outlives its end on an open connection",
+        file: "server/src/callers.rs",
+        there: "if !vouches(registry, &self.signer) {",
+        instead: "if false {",
+        package: "writ-server",
+        test: "what_a_connection_rests_on_is_gone_when_its_authority_is_revoked",
+    },
+    Fix {
+        against: "an SVID that waits for a tick",
+        file: "agent/src/spine.rs",
+        there: "if self.replica.entry(&id).is_some() && !known {",
+        instead: "if false {",
+        package: "writ-agent",
+        test: "asked_for",
+    },
+    Fix {
+        against: "a method that nobody authorized",
+        file: "server/src/callers.rs",
+        there: "    (\"/spire.api.server.debug.v1.Debug/GetInfo\", May::Local),\n",
+        instead: "",
+        package: "writ-server",
+        test: "every_method_that_is_served_has_a_row_and_no_row_is_about_nothing",
+    },
+    Fix {
+        against: "a leaf that vouches for a leaf",
+        file: "core/spiffe/src/x509/profile.rs",
+        there: "rule(authority.is_authority(), \"it vouches for others, but is no certificate authority's\")?;\n        let usage = authority.key_usage.as_ref();\n        rule(usage.is_none()",
+        instead: "let usage = authority.key_usage.as_ref();\n        rule(true || usage.is_none()",
+        package: "writ-spiffe",
+        test: "an_svid_signed_by_another_workload_is_refused",
+    },
+    Fix {
+        against: "URI name constraints that nobody minds",
+        file: "core/spiffe/src/x509/constraints.rs",
+        there: "GeneralName::URI(uri) => Name::Uri(uri),",
+        instead: "GeneralName::URI(_) => return true,",
+        package: "writ-spiffe",
+        test: "section_4_2_uri_name_constraints_confine_an_authority",
+    },
+    Fix {
+        against: "a token that costs much to parse",
+        file: "core/spiffe/src/jwt/compact.rs",
+        there: "if token.len() > MAX_TOKEN_BYTES {",
+        instead: "if false {",
+        package: "writ-spiffe",
+        test: "the_size_of_a_token_is_bounded_before_it_is_looked_at",
+    },
+    Fix {
+        against: "a token with more parts than three",
+        file: "core/spiffe/src/jwt/compact.rs",
+        there: "let (Some(header), Some(payload), Some(signature), None) =",
+        instead: "let (Some(header), Some(payload), Some(signature), _) =",
+        package: "writ-spiffe",
+        test: "a_token_has_three_parts",
+    },
+];
