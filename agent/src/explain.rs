@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use attestors::{Fact, Wanted, WorkloadAttestors};
+use attestors::{Evidence, Fact, Said, Standing, Wanted, WorkloadAttestors};
 use peer::{Peer, PinError};
 use registry::objects::Entry;
 use serde::Serialize;
 use spiffe::Selector;
 use workload_api::NoExplanation;
 
-use crate::{identities::Identities, matching::Facts};
+use crate::{
+    identities::Identities,
+    matching::{self, Facts},
+};
 
 /// Who wants to know.
 #[derive(Clone, Copy)]
@@ -30,17 +33,29 @@ struct Explanation {
     entries: Option<Entries>,
 }
 
+/// What only an administrator sees.
 #[derive(Serialize)]
 struct Entries {
+    attestors: Vec<Attestor>,
     matches: Vec<Arc<Entry>>,
     almost: Vec<Almost>,
 }
 
-/// An entry that does not match, and what the process lacks for it.
+/// How an attestor fares, and how long it took if it was asked.
+#[derive(Serialize)]
+struct Attestor {
+    #[serde(flatten)]
+    standing: Standing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    took_us: Option<f64>,
+}
+
+/// An entry that does not match, what the process lacks for it, and what it has of the same kinds instead.
 #[derive(Serialize)]
 struct Almost {
     entry: Arc<Entry>,
     missing: Vec<Selector>,
+    has: Vec<Selector>,
 }
 
 /// Explains the asker, or the process with this pid.
@@ -51,23 +66,47 @@ pub(crate) async fn explain(
     pid: Option<u32>,
 ) -> Result<Vec<u8>, NoExplanation> {
     let peer = subject(asker, pid)?;
-    let evidence = attestors.attest(&peer, &Wanted::everything()).await;
-    let evidence = evidence.map_err(|error| match asker {
+    let said = attestors.examine(&peer, &Wanted::everything()).await;
+    let said = said.map_err(|error| match asker {
         Asker::Administrator(_) if peer.alive() => NoExplanation::Unreadable(peer.pid(), error.to_string()),
         _ => NoExplanation::NotYours(peer.pid()),
     })?;
+    let mut evidence = Evidence::default();
+    said.iter().for_each(|said| evidence.extend(said.evidence.clone()));
     let (notes, entries) = match asker {
         // Why something cannot be said may speak of others, for example of who traces it.
         Asker::Workload(_) => (Vec::new(), None),
         Asker::Administrator(_) => {
             let facts: Facts = evidence.selectors().cloned().collect();
             let (matches, almost) = identities.explain(&facts);
-            let almost = almost.into_iter().map(|(entry, missing)| Almost { entry, missing }).collect();
-            (evidence.notes, Some(Entries { matches, almost }))
+            let almost = almost.into_iter().map(|almost| Almost::new(almost, &facts)).collect();
+            let attestors = with_times(attestors.standings(), &said);
+            (evidence.notes, Some(Entries { attestors, matches, almost }))
         }
     };
     let explanation = Explanation { pid: peer.pid(), selectors: evidence.facts, notes, entries };
     serde_json::to_vec(&explanation).map_err(|error| NoExplanation::Failed(error.to_string()))
+}
+
+fn with_times(standings: Vec<Standing>, said: &[Said]) -> Vec<Attestor> {
+    let took_us = |name| {
+        let said = said.iter().find(|said| said.name == name)?;
+        Some((said.took.as_secs_f64() * 1e7).round() / 10.0)
+    };
+    standings.into_iter().map(|standing| Attestor { took_us: took_us(standing.name), standing }).collect()
+}
+
+impl Almost {
+    fn new((entry, missing): matching::Almost, facts: &Facts) -> Self {
+        let has = facts.iter().filter(|fact| missing.iter().any(|missing| is_alike(fact, missing)));
+        Self { has: has.cloned().collect(), entry, missing }
+    }
+}
+
+/// Whether they say the same kind of thing: two uids, two paths.
+fn is_alike(one: &Selector, other: &Selector) -> bool {
+    let first_word = |selector: &Selector| selector.value().split(':').next().map(str::to_owned);
+    one.kind() == other.kind() && first_word(one) == first_word(other)
 }
 
 /// The process to explain, held like any caller.
@@ -123,6 +162,12 @@ mod tests {
         assert_eq!(seen["matches"][0]["id"], "e1");
         assert_eq!(seen["almost"][0]["entry"]["id"], "e2");
         assert_eq!(seen["almost"][0]["missing"][0], "unix:gid:4000000");
+        assert_eq!(seen["almost"][0]["has"][0], format!("unix:gid:{}", nix::unistd::getegid()));
+        assert_eq!(
+            (&seen["attestors"][0]["name"], &seen["attestors"][0]["state"]),
+            (&"unix".into(), &"on".into())
+        );
+        assert!(seen["attestors"][0]["took_us"].as_f64() > Some(0.0));
         let facts = seen["selectors"].as_array().unwrap();
         assert!(facts.iter().any(|fact| fact["selector"].as_str().unwrap().starts_with("unix:sha256:")));
         assert!(facts.iter().all(|fact| fact["source"].is_string() && fact["strength"].is_string()));
@@ -132,7 +177,7 @@ mod tests {
     async fn a_workload_sees_its_selectors_and_no_entry() {
         let seen = explained(Asker::Workload(&own()), None).await.unwrap();
         assert!(!seen["selectors"].as_array().unwrap().is_empty());
-        assert!(seen.get("matches").is_none() && seen.get("almost").is_none(), "{seen}");
+        assert!(["matches", "almost", "attestors"].iter().all(|name| seen.get(name).is_none()), "{seen}");
         assert_eq!(seen["notes"], serde_json::json!([]));
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use attestors::{Standing, WorkloadAttestors};
 use parking_lot::Mutex;
 use serde::Serialize;
 use spiffe::{Pin, SpiffeId, Timestamp};
@@ -15,6 +16,7 @@ pub(crate) struct Report {
     fixed: Fixed,
     moving: Mutex<Moving>,
     identities: Arc<Identities>,
+    attestors: Arc<WorkloadAttestors>,
 }
 
 /// What does not change while the agent runs.
@@ -66,6 +68,7 @@ struct Page<'a> {
     fixed: &'a Fixed,
     entries: usize,
     svids: usize,
+    attestors: Vec<Standing>,
     host: Host,
 }
 
@@ -80,8 +83,8 @@ struct Host {
 
 impl Report {
     /// Nothing has happened yet.
-    pub(crate) fn new(fixed: Fixed, identities: Arc<Identities>) -> Self {
-        Self { fixed, moving: Mutex::default(), identities }
+    pub(crate) fn new(fixed: Fixed, identities: Arc<Identities>, attestors: Arc<WorkloadAttestors>) -> Self {
+        Self { fixed, moving: Mutex::default(), identities, attestors }
     }
 
     /// Notes what changed.
@@ -99,7 +102,8 @@ impl Report {
             uptime_seconds: System::uptime().ok(),
             load: System::load_average().ok().map(|load| load.one),
         };
-        let page = Page { moving: &moving, fixed: &self.fixed, entries, svids, host };
+        let attestors = self.attestors.standings();
+        let page = Page { moving: &moving, fixed: &self.fixed, entries, svids, attestors, host };
         serde_json::to_vec(&page).expect("a page holds nothing that JSON cannot say")
     }
 }
@@ -121,9 +125,11 @@ mod tests {
             insecure: vec!["insecure_bootstrap"],
             watching: Watching::of(&Watch::deaf().silence()),
         };
-        let report = Report::new(fixed, Arc::new(Identities::new().0));
+        let report =
+            Report::new(fixed, Arc::new(Identities::new().0), Arc::new(WorkloadAttestors::builtin()));
         report.note(|moving| moving.last_sync = Some(at(0)));
         let page: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
+        assert_eq!(page["attestors"][0], serde_json::json!({ "name": "unix", "state": "on" }));
         assert_eq!((&page["connected"], &page["svids"]), (&false.into(), &0.into()));
         assert_eq!(
             (&page["insecure"][0], &page["server"]),

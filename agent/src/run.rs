@@ -118,11 +118,11 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         insecure: insecure(&config),
         watching: Watching::of(&watch.silence()),
     };
-    let report = Arc::new(Report::new(fixed, identities.clone()));
     let (stop, stopped) = watch::channel(false);
 
     let health = Health::new();
     let attestors = Arc::new(attestors(&config, health.metrics())?);
+    let report = Arc::new(Report::new(fixed, identities.clone(), attestors.clone()));
     let health_address = serve_health(&config, &health, &shutdown).await?;
     let callers = Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone()));
     let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));

@@ -22,4 +22,4 @@ pub mod workload;
 pub use config::{BadConfig, Config};
 pub use evidence::{Evidence, Fact, Strength};
 pub use wanted::Wanted;
-pub use workload::{Subject, WorkloadAttestor, WorkloadAttestors};
+pub use workload::{Said, Standing, State, Subject, WorkloadAttestor, WorkloadAttestors};

@@ -3,18 +3,26 @@
 pub mod docker;
 mod failures;
 pub mod k8s;
+mod standing;
 mod subject;
 pub mod systemd;
 pub mod unix;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures::{FutureExt, future::join_all};
 use peer::{Changed, Peer};
 
 use self::failures::Failures;
-pub use self::subject::Subject;
+pub use self::{
+    standing::{Said, Standing, State},
+    subject::Subject,
+};
 use crate::{BadConfig, Config, Evidence, Wanted, builtin};
 
 /// Facts about a process.
@@ -33,26 +41,36 @@ pub trait WorkloadAttestor: Send + Sync {
     fn deadline(&self) -> Duration {
         Duration::from_secs(5)
     }
+
+    /// Why it has nothing to say of any process on this machine, where that is known without asking: what it
+    /// depends on is not there, or was not configured.
+    fn absent(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Every attestor that is switched on.
 pub struct WorkloadAttestors {
     attestors: Vec<(Box<dyn WorkloadAttestor>, Failures)>,
+    /// Those that the operator switched off.
+    off: Vec<&'static str>,
     on_failure: Box<dyn Fn(&'static str) + Send + Sync>,
 }
 
 impl WorkloadAttestors {
     /// Those that this program brings along, as they are configured.
     pub fn new(config: &Config) -> Result<Self, BadConfig> {
-        let mut all = Self { attestors: Vec::new(), on_failure: Box::new(|_| ()) };
+        let mut all = Self { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()) };
         for attestor in builtin::workload(config)? {
             all = all.and(attestor);
         }
         let has = |name: &String| all.iter().any(|attestor| attestor.name() == name);
-        match config.off.iter().find(|name| !has(name)) {
-            Some(name) => return Err(BadConfig::new(format!("attestors.off names no attestor: {name}"))),
-            None => all.attestors.retain(|(attestor, _)| !config.off.iter().any(|n| n == attestor.name())),
+        if let Some(name) = config.off.iter().find(|name| !has(name)) {
+            return Err(BadConfig::new(format!("attestors.off names no attestor: {name}")));
         }
+        let is_off = |name: &str| config.off.iter().any(|off| off == name);
+        all.off = all.iter().map(|attestor| attestor.name()).filter(|name| is_off(name)).collect();
+        all.attestors.retain(|(attestor, _)| !is_off(attestor.name()));
         Ok(all)
     }
 
@@ -83,32 +101,55 @@ impl WorkloadAttestors {
     /// It is checked last, so that every fact is of the process that was accepted and none of what it
     /// turned into meanwhile; and if it was moved to another cgroup meanwhile, everything is asked again.
     pub async fn attest(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Result<Evidence, Changed> {
+        let mut evidence = Evidence::default();
+        for said in self.examine(peer, wanted).await? {
+            evidence.extend(said.evidence);
+        }
+        Ok(evidence)
+    }
+
+    /// The same, as each of them said it.
+    pub async fn examine(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Result<Vec<Said>, Changed> {
         for _ in 0..ATTEMPTS {
             let subject = Subject::new(Arc::clone(peer));
-            let evidence = self.once(&subject, wanted).await;
+            let said = self.once(&subject, wanted).await;
             let is_where_it_was = subject.is_where_it_was();
             peer.check()?;
             if is_where_it_was {
-                return Ok(evidence);
+                return Ok(said);
             }
         }
         Err(Changed::Cgroup { pid: peer.pid() })
     }
 
-    /// All of them at the same time: none waits for another, and none can take away another's facts.
-    async fn once(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
-        let answers = self.attestors.iter().map(|(attestor, failures)| async move {
-            let answer = within_deadline(attestor.as_ref(), subject, wanted).await;
-            if failures.note(attestor.name(), &answer) {
-                (self.on_failure)(attestor.name());
+    /// How each of them fares, those that are switched off last.
+    pub fn standings(&self) -> Vec<Standing> {
+        let here = self.attestors.iter().map(|(attestor, failures)| {
+            let name = attestor.name();
+            match (failures.current(), attestor.absent()) {
+                (_, Some(reason)) => Standing::new(name, State::Absent, Some(reason)),
+                (Some(reason), None) => Standing::new(name, State::Failing, Some(reason)),
+                (None, None) => Standing::new(name, State::On, None),
             }
-            answer
         });
-        let mut evidence = Evidence::default();
-        for answer in join_all(answers).await {
-            evidence.extend(answer);
-        }
-        evidence
+        let off = self.off.iter().map(|name| {
+            let reason = format!("switched off by attestors.off in the configuration; remove {name:?} there");
+            Standing::new(name, State::Off, Some(reason))
+        });
+        here.chain(off).collect()
+    }
+
+    /// All of them at the same time: none waits for another, and none can take away another's facts.
+    async fn once(&self, subject: &Subject, wanted: &Wanted) -> Vec<Said> {
+        let answers = self.attestors.iter().map(|(attestor, failures)| async move {
+            let (name, began) = (attestor.name(), Instant::now());
+            let evidence = within_deadline(attestor.as_ref(), subject, wanted).await;
+            if failures.note(name, &evidence) {
+                (self.on_failure)(name);
+            }
+            Said { name, took: began.elapsed(), evidence }
+        });
+        join_all(answers).await
     }
 }
 

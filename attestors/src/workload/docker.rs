@@ -83,6 +83,10 @@ impl WorkloadAttestor for Docker {
         KIND
     }
 
+    fn absent(&self) -> Option<String> {
+        self.engines.absent()
+    }
+
     async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
         let mut evidence = Evidence::default();
         if !FACTS.iter().any(|fact| wanted.asks(KIND, fact)) {

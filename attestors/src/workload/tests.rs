@@ -37,7 +37,7 @@ impl WorkloadAttestor for Scripted {
 }
 
 fn scripted(names: &[&'static str]) -> (WorkloadAttestors, Arc<AtomicUsize>) {
-    let mut all = WorkloadAttestors { attestors: Vec::new(), on_failure: Box::new(|_| ()) };
+    let mut all = WorkloadAttestors { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()) };
     let asked = Arc::default();
     for name in names {
         all = all.and(Box::new(Scripted { name, asked: Arc::clone(&asked) }));
@@ -120,4 +120,24 @@ fn an_attestor_can_be_switched_off_but_not_one_that_is_not_there() {
     assert!(!names(&with("unix").expect("known")).contains(&"unix"));
     let wrong = with("unx").err().expect("unknown");
     assert_eq!(wrong.to_string(), "attestors.off names no attestor: unx");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_says_what_it_said_itself_and_how_it_fares() {
+    let (all, _) = scripted(&["quick", "failing", "recovering"]);
+    let state = |name: &str| {
+        let standing = all.standings().into_iter().find(|standing| standing.name == name);
+        standing.map(|standing| (standing.state, standing.reason)).expect("it is there")
+    };
+    assert_eq!(state("failing"), (State::On, None), "nobody knows before it is asked");
+    for round in 0..2 {
+        let said = all.examine(&own(), &Wanted::everything()).await.expect("unchanged");
+        assert!(said.iter().all(|said| said.evidence.selectors().all(|fact| fact.kind() == said.name)));
+        let reason = Some("its engine does not answer".to_owned());
+        assert_eq!(state("failing"), (State::Failing, reason), "round {round}");
+        assert_eq!(state("quick"), (State::On, None));
+    }
+    let off = Config { off: vec!["unix".to_owned()], ..Config::default() };
+    let standings = WorkloadAttestors::new(&off).expect("it is one of them").standings();
+    assert_eq!(standings.last().map(|off| (off.name, off.state)), Some(("unix", State::Off)));
 }

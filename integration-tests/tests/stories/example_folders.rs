@@ -7,7 +7,7 @@ use std::process::Command;
 use integration_tests::{Answer, Folder, Writ, needs, writ_binary, writ_command};
 
 /// Each has entries and tests.
-const FOLDERS: [&str; 1] = ["ci"];
+const FOLDERS: [&str; 3] = ["ci", "docker", "systemd"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)

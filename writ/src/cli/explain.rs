@@ -50,7 +50,9 @@ pub(crate) struct Seen {
     selectors: Vec<Fact>,
     #[serde(default)]
     notes: Vec<String>,
-    /// Absent where the asker is no administrator.
+    /// Absent where the asker is no administrator, like all that follows.
+    #[serde(default)]
+    attestors: Vec<Attestor>,
     matches: Option<Vec<Named>>,
     /// Entries that some selectors match, with those that do not.
     almost: Option<Vec<Almost>>,
@@ -65,6 +67,15 @@ struct Fact {
     strength: String,
 }
 
+/// How an attestor fares.
+#[derive(Debug, Deserialize)]
+struct Attestor {
+    name: String,
+    state: String,
+    reason: Option<String>,
+    took_us: Option<f64>,
+}
+
 /// An entry, as far as it is shown here.
 #[derive(Debug, Deserialize)]
 struct Named {
@@ -76,18 +87,53 @@ struct Named {
 struct Almost {
     entry: Named,
     missing: Vec<String>,
+    #[serde(default)]
+    has: Vec<String>,
 }
 
 impl Seen {
     /// The answer for people.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("process {}\n\n", self.pid);
+        self.write_facts(&mut text);
+        self.write_entries(&mut text);
+        self.write_silent(&mut text);
+        if self.selectors.iter().any(|fact| fact.strength == "weak") {
+            let _ = write!(text, "\nweak: {WEAK}\n");
+        }
+        for note in &self.notes {
+            let _ = write!(text, "\nnote: {}\n", plain(note));
+        }
+        text
+    }
+
+    /// The facts of each attestor together, in one table.
+    fn write_facts(&self, text: &mut String) {
+        let mut kinds: Vec<&str> = Vec::new();
+        for fact in &self.selectors {
+            if !kinds.contains(&fact.kind()) {
+                kinds.push(fact.kind());
+            }
+        }
         let heading = ["SELECTOR", "STRENGTH", "SOURCE"].map(str::to_owned).to_vec();
-        let facts = self
-            .selectors
-            .iter()
+        let sorted =
+            kinds.iter().flat_map(|kind| self.selectors.iter().filter(move |fact| fact.kind() == *kind));
+        let rows = sorted
             .map(|fact| [&fact.selector, &fact.strength, &fact.source].map(|cell| plain(cell)).to_vec());
-        text.push_str(&output::table(&std::iter::once(heading).chain(facts).collect::<Vec<_>>()));
+        let table = output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>());
+        let mut lines = table.lines();
+        text.extend(lines.next().map(|heading| format!("{heading}\n")));
+        // An empty line between attestors, where there are so many that they are not one glance.
+        for kind in &kinds {
+            let count = self.selectors.iter().filter(|fact| fact.kind() == *kind).count();
+            if kinds.len() > 1 && *kind != kinds[0] {
+                text.push('\n');
+            }
+            text.extend(lines.by_ref().take(count).map(|line| format!("{line}\n")));
+        }
+    }
+
+    fn write_entries(&self, text: &mut String) {
         if let Some(matches) = &self.matches {
             text.push_str(if matches.is_empty() { "\nno entry matches\n" } else { "\nentries that match\n" });
             for entry in matches {
@@ -95,21 +141,53 @@ impl Seen {
                 let _ = writeln!(text, "  {}  (entry {})", plain(&entry.spiffe_id), plain(&entry.id));
             }
         }
-        if let Some(almost) = self.almost.as_ref().filter(|almost| !almost.is_empty()) {
-            text.push_str("\nentries that almost match\n");
-            for Almost { entry, missing } in almost {
-                let _ = writeln!(text, "  {}  (entry {})", plain(&entry.spiffe_id), plain(&entry.id));
-                for selector in missing {
-                    let _ = writeln!(text, "    but it is not  {}", plain(selector));
-                }
+        let Some(almost) = self.almost.as_ref().filter(|almost| !almost.is_empty()) else { return };
+        text.push_str("\nentries that almost match\n");
+        for Almost { entry, missing, has } in almost {
+            let _ = writeln!(text, "  {}  (entry {})", plain(&entry.spiffe_id), plain(&entry.id));
+            for selector in missing {
+                let _ = writeln!(text, "    but it is not  {}", plain(selector));
+            }
+            let shown = &has[..has.len().min(FEW)];
+            let more = has.len() - shown.len();
+            if !shown.is_empty() {
+                let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+                let _ = writeln!(text, "    but it is      {}{and}", plain(&shown.join(", ")));
             }
         }
-        for note in &self.notes {
-            let _ = write!(text, "\nnote: {}\n", plain(note));
+    }
+
+    /// What each attestor took, and why some say nothing.
+    fn write_silent(&self, text: &mut String) {
+        if self.attestors.is_empty() {
+            return;
         }
-        text
+        text.push_str("\nattestors\n");
+        let width = self.attestors.iter().map(|attestor| attestor.name.len()).max().unwrap_or(0);
+        for Attestor { name, state, reason, took_us } in &self.attestors {
+            let count = self.selectors.iter().filter(|fact| fact.kind() == name).count();
+            let says = match (reason, took_us) {
+                (Some(reason), _) => format!("{}: {}", plain(state), plain(reason)),
+                (None, Some(took)) => format!("{count} selectors in {took:.0} µs"),
+                (None, None) => plain(state),
+            };
+            let _ = writeln!(text, "  {:width$}  {says}", plain(name));
+        }
     }
 }
+
+impl Fact {
+    /// The attestor that it is of.
+    fn kind(&self) -> &str {
+        self.selector.split(':').next().unwrap_or_default()
+    }
+}
+
+/// What a process has instead of what an entry asks for may be very much.
+const FEW: usize = 4;
+
+const WEAK: &str = "the kernel did not see for this agent what the process executed, so a process that wants to \
+    can pretend it; an entry should ask for something stronger as well";
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +203,33 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("but it is not  unix:path:/bin/a"), "{text}");
+    }
+
+    #[test]
+    fn many_selectors_stand_together_by_attestor_and_silence_has_a_reason() {
+        let fact = |selector: &str, strength: &str| {
+            format!(r#"{{"selector":"{selector}","source":"s","strength":"{strength}"}}"#)
+        };
+        let facts = [
+            fact("unix:uid:0", "kernel"),
+            fact("docker:label:a:b", "platform"),
+            fact("unix:path:/a", "weak"),
+        ];
+        let json = format!(
+            r#"{{"pid":7,"selectors":[{}],"attestors":[{{"name":"unix","state":"on","took_us":41.2}},
+            {{"name":"k8s","state":"absent","reason":"it is not configured"}}],"matches":[],
+            "almost":[{{"entry":{{"id":"e","spiffe_id":"spiffe://td/a"}},"missing":["unix:uid:7"],"has":["unix:uid:0"]}}]}}"#,
+            facts.join(",")
+        );
+        let text = serde_json::from_str::<Seen>(&json).unwrap().to_text();
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?} is not in {text}"));
+        assert!(at("unix:uid:0") < at("unix:path:/a") && at("unix:path:/a") < at("docker:label"), "{text}");
+        assert!(text.contains("    but it is not  unix:uid:7\n    but it is      unix:uid:0\n"), "{text}");
+        assert!(
+            text.contains("  unix  2 selectors in 41 µs\n  k8s   absent: it is not configured\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nweak: the kernel did not see"), "{text}");
     }
 
     #[test]

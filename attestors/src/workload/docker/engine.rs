@@ -86,6 +86,19 @@ impl Engines {
         }
     }
 
+    /// Why none of them can be asked, if none is there.
+    pub(super) fn absent(&self) -> Option<String> {
+        let all = || [&self.docker, &self.podman].into_iter().chain(&self.rootless);
+        let sockets: Vec<_> = all().map(|engine| engine.socket.display().to_string()).collect();
+        let is_there = all().any(|engine| engine.socket.exists());
+        (!is_there).then(|| {
+            format!(
+                "no engine listens here: looked at {}; name its socket in [attestors.docker]",
+                sockets.join(", ")
+            )
+        })
+    }
+
     /// The engine that knows this container; none if it is of another kind, an error if it is not to be asked.
     pub(super) fn of(&self, container: &Container) -> Result<Option<&Engine>, String> {
         match (&container.owner, container.engine) {
