@@ -108,6 +108,10 @@ fn word(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
+        Value::Object(fields) if fields.contains_key("name") && fields.contains_key("state") => {
+            let reason = fields.get("reason").map(|reason| format!(": {}", word(reason)));
+            format!("{} {}{}", word(&fields["name"]), word(&fields["state"]), reason.unwrap_or_default())
+        }
         Value::Object(fields) => {
             let pairs =
                 fields.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), word(value)));
@@ -131,6 +135,13 @@ mod tests {
         let text = section("agent", &state);
         assert!(text.starts_with("agent\n  INSECURE: peers are told apart"), "{text}");
         assert!(text.contains("  connected  yes\n"), "{text}");
+        let attestors = json!({ "attestors": [{ "name": "unix", "state": "on" },
+            { "name": "docker", "state": "failing", "reason": "it does not answer" }] });
+        let text = section("agent", &attestors);
+        assert!(
+            text.contains("attestors  unix on\n") && text.contains("docker failing: it does not"),
+            "{text}"
+        );
         assert!(section("server", &json!({ "error": "gone" })).contains("server: gone"));
     }
 }

@@ -70,7 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut missing = Vec::new();
     tools::build_go_clients(&mut missing)?;
     ensure!(missing.is_empty(), "the load client needs Go 1.24 or newer on PATH");
-    tools::run(cargo("build").args(["--release", "--package", "writ"]))?;
+    // In one build, so that what they share is built once.
+    let rooms = ["--package", "writ", "--package", "writ-peer", "--package", "writ-attestors"];
+    tools::run(cargo("build").args(["--release", "--bins", "--examples"]).args(rooms))?;
 
     let load = Load::new()?;
     let mut table = Table::default();
