@@ -123,7 +123,7 @@ mod tests {
             workload_socket: "/p/workload.sock".into(),
             key_storage: "memory",
             insecure: vec!["insecure_bootstrap"],
-            watching: Watching::of(&Watch::deaf().silence()),
+            watching: Watching::of(&Watch::deaf().silence(), &Err("not asked for".into())),
         };
         let report =
             Report::new(fixed, Arc::new(Identities::new().0), Arc::new(WorkloadAttestors::builtin()));

@@ -6,7 +6,7 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time:
 use attestors::{BadConfig, WorkloadAttestors};
 use daemon::{Counter, DiskError, Health, Layout, Metrics, Ready, Shutdown, health, private_dir, public_dir};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use peer::{ListenError, Listener, Pinning, Watch};
+use peer::{Executions, ListenError, Listener, Pinning, Watch};
 use spiffe::SpiffeId;
 use tokio::{
     sync::{mpsc, watch},
@@ -110,18 +110,19 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let identities = Arc::new(identities);
     let tokens = Arc::new(Tokens::new(upstream.clone()));
     let watch = Arc::new(Watch::open());
+    let executions = Executions::open();
     let fixed = Fixed {
         version: env!("CARGO_PKG_VERSION"),
         server: config.server.to_string(),
         workload_socket: workload_socket.display().to_string(),
         key_storage: keys.storage(),
         insecure: insecure(&config),
-        watching: Watching::of(&watch.silence()),
+        watching: Watching::of(&watch.silence(), &executions),
     };
     let (stop, stopped) = watch::channel(false);
 
     let health = Health::new();
-    let attestors = Arc::new(attestors(&config, health.metrics())?);
+    let attestors = Arc::new(attestors(&config, executions.ok(), health.metrics())?);
     let report = Arc::new(Report::new(fixed, identities.clone(), attestors.clone()));
     let health_address = serve_health(&config, &health, &shutdown).await?;
     let callers = Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone()));
@@ -169,8 +170,12 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
 }
 
 /// The attestors, each with a figure of how often it failed.
-fn attestors(config: &Config, metrics: &Metrics) -> Result<WorkloadAttestors, Error> {
-    let all = WorkloadAttestors::new(&config.attestors)?;
+fn attestors(
+    config: &Config,
+    executions: Option<Arc<Executions>>,
+    metrics: &Metrics,
+) -> Result<WorkloadAttestors, Error> {
+    let all = WorkloadAttestors::with_executions(&config.attestors, executions)?;
     let help = "Times that an attestor could not say anything because what it depends on failed it.";
     let of = |name: &'static str| {
         // Labels last as long as the program; this is made once.

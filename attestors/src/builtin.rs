@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use peer::Executions;
+
 use crate::{
     BadConfig, Config, WorkloadAttestor,
     executables::Executables,
     workload::{docker::Docker, k8s::K8s, systemd::Systemd, unix::Unix},
 };
 
-pub(crate) fn workload(config: &Config) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
-    let executables = Arc::new(Executables::default());
+pub(crate) fn workload(
+    config: &Config,
+    executions: Option<Arc<Executions>>,
+) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
+    let executables = Arc::new(Executables::new(executions));
     Ok(vec![
         Box::new(Unix::new(Arc::clone(&executables))),
         Box::new(Docker::new(&config.docker)),

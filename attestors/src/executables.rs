@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use peer::{Image, Peer};
+use peer::{Execution, Executions, Image, Peer};
 use tokio::task::spawn_blocking;
 
 use self::{
@@ -25,6 +25,7 @@ pub(crate) struct Executables {
     seen: Arc<Seen>,
     hashes: Hashes,
     looking: Turns<u32>,
+    executions: Option<Arc<Executions>>,
 }
 
 /// What an entry wants to know.
@@ -38,19 +39,20 @@ pub(crate) struct Asked {
 struct Look {
     path: Result<Arc<str>, String>,
     hashable: Result<State, String>,
+    strength: Strength,
 }
 
-impl Default for Executables {
-    fn default() -> Self {
+impl Executables {
+    /// Believes `executions` more than what processes show, where there are any.
+    pub(crate) fn new(executions: Option<Arc<Executions>>) -> Self {
         Self {
             seen: Arc::new(Seen::new(PROCESSES)),
             hashes: Hashes::default(),
             looking: Turns::new(LOOKS_AT_ONCE),
+            executions,
         }
     }
-}
 
-impl Executables {
     /// Adds what was asked for and can be believed. The process is known not to be traced.
     pub(crate) async fn add(&self, peer: &Arc<Peer>, asked: Asked, evidence: &mut Evidence) {
         let look = match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
@@ -62,24 +64,24 @@ impl Executables {
         };
         if asked.path {
             match look.path {
-                Ok(path) => evidence.add("unix", &format!("path:{path}"), FROM_PATH, Strength::Weak),
+                Ok(path) => evidence.add("unix", &format!("path:{path}"), FROM_PATH, look.strength),
                 Err(why) => evidence.note(format!("no path: {why}")),
             }
         }
         if asked.sha256 {
             match look.hashable {
-                Ok(state) => self.add_hash(peer, state, evidence).await,
+                Ok(state) => self.add_hash(peer, state, look.strength, evidence).await,
                 Err(why) => evidence.note(format!("no hash: {why}")),
             }
         }
     }
 
-    async fn add_hash(&self, peer: &Arc<Peer>, state: State, evidence: &mut Evidence) {
+    async fn add_hash(&self, peer: &Arc<Peer>, state: State, strength: Strength, evidence: &mut Evidence) {
         let user = peer.credentials().uid.effective;
         let process = Arc::clone(peer);
         let hashing = self.hashes.of(state, user, move || process.open_exe());
         match tokio::time::timeout(LONGEST_HASH, hashing).await {
-            Ok(Ok(hash)) => evidence.add("unix", &format!("sha256:{hash}"), FROM_HASH, Strength::Weak),
+            Ok(Ok(hash)) => evidence.add("unix", &format!("sha256:{hash}"), FROM_HASH, strength),
             Ok(Err(error @ HashError::TooLarge(_))) => evidence.note(format!("no hash: {error}")),
             Ok(Err(error)) => evidence.note_for_now(format!("no hash: {error}")),
             Err(_) => evidence.note_for_now("no hash yet: hashing its executable takes long, ask again"),
@@ -91,8 +93,9 @@ impl Executables {
     async fn look(&self, peer: Arc<Peer>) -> io::Result<Look> {
         let turn = self.looking.wait(peer.credentials().uid.effective).await;
         let seen = Arc::clone(&self.seen);
+        let executions = self.executions.clone();
         let look = spawn_blocking(move || {
-            let look = look(&peer, &seen);
+            let look = look(&peer, &seen, executions.as_deref());
             drop(turn);
             look
         });
@@ -100,13 +103,13 @@ impl Executables {
     }
 }
 
-fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
+fn look(peer: &Peer, seen: &Seen, executions: Option<&Executions>) -> io::Result<Look> {
     let link = peer.exe_link()?;
     let file = match peer.open_exe() {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let why = format!("only its user may read its executable {}", link.display());
-            return Ok(Look { path: Err(why.clone()), hashable: Err(why) });
+            return Ok(Look::nothing(why));
         }
         Err(error) => return Err(error),
     };
@@ -115,11 +118,19 @@ fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
     if !Image::of_file(&file)?.is(&image) {
         return Err(io::Error::other("the process has executed another program"));
     }
+    let strength = match executions.map_or(Ok(Execution::NotSeen), |all| all.of(peer, &file))? {
+        Execution::Seen => Strength::Kernel,
+        Execution::NotSeen => Strength::Weak,
+        Execution::Another => {
+            let why = format!("it executed another file than {}, which its link shows now", link.display());
+            return Ok(Look::nothing(why));
+        }
+    };
     let sight = match seen.sight(peer.process(), image) {
         Some(sight) => sight,
         None => match first_sight(&link, &metadata, image) {
             Ok(sight) => sight,
-            Err(why) => return Ok(Look { path: Err(why.clone()), hashable: Err(why) }),
+            Err(why) => return Ok(Look::nothing(why)),
         },
     };
     // A path that was not there may come to be; one that was is never taken away.
@@ -139,7 +150,13 @@ fn look(peer: &Peer, seen: &Seen) -> io::Result<Look> {
     } else {
         Ok(State::from(&metadata))
     };
-    Ok(Look { path, hashable })
+    Ok(Look { path, hashable, strength })
+}
+
+impl Look {
+    fn nothing(why: String) -> Self {
+        Self { path: Err(why.clone()), hashable: Err(why), strength: Strength::Weak }
+    }
 }
 
 /// The file must still be where it was started from, or nothing is known about where it came from.

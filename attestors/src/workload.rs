@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{FutureExt, future::join_all};
-use peer::{Changed, Peer};
+use peer::{Changed, Executions, Peer};
 
 use self::failures::Failures;
 pub use self::{
@@ -60,8 +60,13 @@ pub struct WorkloadAttestors {
 impl WorkloadAttestors {
     /// Those that this program brings along, as they are configured.
     pub fn new(config: &Config) -> Result<Self, BadConfig> {
+        Self::with_executions(config, None)
+    }
+
+    /// The same, which believe the kernel's records of executed programs more than what processes show.
+    pub fn with_executions(config: &Config, executions: Option<Arc<Executions>>) -> Result<Self, BadConfig> {
         let mut all = Self { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()) };
-        for attestor in builtin::workload(config)? {
+        for attestor in builtin::workload(config, executions)? {
             all = all.and(attestor);
         }
         let has = |name: &String| all.iter().any(|attestor| attestor.name() == name);

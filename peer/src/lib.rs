@@ -15,6 +15,7 @@
 //! the only room with `unsafe` in it, two blocks, both in `pidfd.rs`.
 
 mod credentials;
+mod executions;
 mod held;
 mod image;
 mod listener;
@@ -28,6 +29,7 @@ mod status;
 mod watch;
 
 pub use credentials::{Credentials, Ids};
+pub use executions::{Execution, Executions};
 pub use held::{Changed, Peer};
 pub use image::Image;
 pub use listener::{Counts, Listener};

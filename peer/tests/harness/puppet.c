@@ -73,6 +73,14 @@ static void *obey(void *unused) {
             fflush(stdout);
             execv(argument, arguments);
             answer(0);
+        } else if (!strcmp(line, "fail-to-exec")) { /* the kernel opens the program, and then has too little room */
+            size_t length = 1 << 20;
+            char *long_one = malloc(length + 1);
+            memset(long_one, 'x', length);
+            long_one[length] = 0;
+            char *arguments[] = {argument, long_one, NULL};
+            answer(execv(argument, arguments) < 0 && errno == E2BIG);
+            free(long_one);
         } else if (!strcmp(line, "exit")) {
             exit(0);
         } else {

@@ -73,6 +73,41 @@ fn a_forged_exe_link_gets_nothing_of_an_entry_with_the_uid_in_100_rounds() {
     }
 }
 
+/// The kernel recorded what the forger executed, so what its link shows is worth nothing: also where it ran
+/// the good program before.
+#[test]
+fn a_forged_exe_link_gets_nothing_of_a_path_or_hash_where_the_exec_was_seen_in_100_rounds() {
+    if !needs::root() {
+        return;
+    }
+    let stage = Stage::set();
+    let lost = || {
+        let watching = &stage.writ.run(&["status", "--output", "json"]).json()["agent"]["watching"];
+        watching["executions_lost"].as_u64().unwrap_or_else(|| panic!("the exec is not seen: {watching}"))
+    };
+    let mut known = lost();
+    for round in 0..rounds(100) {
+        let mut forger = match round % 2 {
+            0 => stage.intruder(),
+            _ => {
+                let mut forger = stage.start(ATTACKER, &stage.good);
+                forger.does(&format!("exec {}", stage.evil.display()));
+                forger
+            }
+        };
+        forger.does(&format!("forge {}", stage.good.display()));
+        let shown = fs::read_link(format!("/proc/{}/exe", forger.pid())).expect("it runs");
+        assert_eq!(shown, stage.good, "so the kernel says");
+        let verdict = forger.tries(&stage.socket());
+        if verdict.is_held() {
+            // A machine may be too busy for its records to be read in time; then the exec was not seen.
+            let now = lost();
+            assert!(now > known && now < 100, "round {round}: {verdict:?}, {now} losses");
+            known = now;
+        }
+    }
+}
+
 /// Whoever traces a process can have it do anything.
 #[test]
 fn a_traced_program_is_not_known_by_its_path_or_hash_in_50_rounds() {
