@@ -186,9 +186,10 @@ impl fmt::Display for Warning {
         match self {
             Self::OnlyWeak => f.write_str(
                 "nothing but path or sha256 tells its processes apart, and the kernel cannot vouch for \
-                 either: where users may create user namespaces a process can show another executable \
-                 than it runs, and whoever may run the program can connect, keep the connection and run \
-                 it afterwards; add unix:uid or another selector that the process cannot choose",
+                 either: where an agent did not see the program executed (`writ status` says whether it \
+                 does) a process can show another executable than it runs, and whoever may run the program \
+                 can connect, keep the connection and run it afterwards; add unix:uid or another selector \
+                 that the process cannot choose",
             ),
             Self::Interpreter { selector } => write!(
                 f,

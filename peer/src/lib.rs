@@ -3,8 +3,9 @@
 //! [`Listener`] accepts connections and pins the caller with `SO_PEERPIDFD` before a byte is read.
 //! [`Peer`] is that process: a pidfd (the kernel never gives it to another process, whatever happens to
 //! the pid), a handle on its `/proc` directory, and what it was when it connected: its image and its
-//! uids and gids. [`Peer::check`] says, for a few microseconds, whether it is still the same living image
-//! under the same ids, so it can be asked before each answer and each push.
+//! uids, gids and cgroup. [`Peer::check`] says, for a few microseconds, whether it is still the same living
+//! image under the same ids, so it can be asked before each answer and each push. [`Watch`] has the kernel
+//! say when to ask in between, and [`Executions`] knows which file a process really executed.
 //!
 //! What no kernel tells: a connection that was handed on (to a child, or over another socket) still speaks
 //! for the process that made it, for as long as that one lives unchanged; a process that connects, leaves
@@ -12,7 +13,7 @@
 //! under other ids, which is refused; and what runs inside an image need not be what is in its file.
 //!
 //! Not here: what the facts mean (`attestors`), who may have what (`agent`), and any protocol. This is
-//! the only room with `unsafe` in it, two blocks, both in `pidfd.rs`.
+//! the only room with `unsafe` in it: in `pidfd.rs`, `ready.rs` and `executions/ring.rs`.
 
 mod credentials;
 mod executions;

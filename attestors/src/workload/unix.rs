@@ -5,8 +5,8 @@
 //! | `unix:uid:N`, `unix:gid:N` | effective ids when it connected, held until it answers | kernel |
 //! | `unix:user:NAME`, `unix:group:NAME` | this host's names for them | kernel |
 //! | `unix:supplementary_gid:N`, `unix:supplementary_group:NAME` | its other groups, when it is attested | kernel |
-//! | `unix:path:FILE` | its executable, where the agent finds the same file under that path | weak |
-//! | `unix:sha256:HEX` | the hash of that very file | weak |
+//! | `unix:path:FILE` | its executable, where the agent finds the same file under that path | kernel where the agent saw it executed, else weak |
+//! | `unix:sha256:HEX` | the hash of that very file | the same |
 
 mod names;
 

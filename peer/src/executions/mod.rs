@@ -3,7 +3,8 @@
 //! A process can make its `/proc/PID/exe` link point at another program (`PR_SET_MM_MAP` in a user namespace
 //! of its own). So the link alone proves little. The kernel's perf events record, while a program is
 //! executed and before any of its code runs, which file is mapped; nobody else can write such a record, and
-//! nobody waits for this process to read it. See `docs/decisions` for what else was tried.
+//! nobody waits for this process to read it. `docs/decisions/0018-what-was-executed.md` says
+//! what else was considered.
 
 mod memory;
 mod record;
