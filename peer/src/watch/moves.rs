@@ -51,9 +51,14 @@ impl Moves {
     pub(super) fn take(&self) -> bool {
         let mut buffer = [0; 4096];
         let mut any = false;
-        while let Ok(1..) =
-            self.events.try_io(Interest::READABLE, |group| Ok(rustix::io::read(group.as_fd(), &mut buffer)?))
-        {
+        // Whoever writes without end must not keep this from everything else; the rest is read next time.
+        for _ in 0..READS_AT_ONCE {
+            let read = self
+                .events
+                .try_io(Interest::READABLE, |group| Ok(rustix::io::read(group.as_fd(), &mut buffer)?));
+            if !matches!(read, Ok(1..)) {
+                break;
+            }
             any = true;
         }
         any
@@ -75,6 +80,8 @@ fn parse(mountinfo: &str) -> Vec<PathBuf> {
     };
     mountinfo.lines().filter_map(mount).collect()
 }
+
+const READS_AT_ONCE: usize = 64;
 
 #[cfg(test)]
 mod tests {
