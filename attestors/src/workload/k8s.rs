@@ -25,6 +25,7 @@ mod pods;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 pub use self::config::{Config, Source};
 use self::{
@@ -33,20 +34,27 @@ use self::{
     namespaces::Namespace,
     pods::Pod,
 };
-use crate::{BadConfig, Evidence, Strength, Subject, Wanted, WorkloadAttestor, cgroups::Owner};
+use crate::{
+    BadConfig, Evidence, Strength, Subject, Wanted, WorkloadAttestor,
+    cgroups::{ContainerId, Owner},
+    recent::Recent,
+};
 
 /// The attestor; one for the whole agent, since it remembers pods.
 pub struct K8s {
     sources: Option<Sources>,
     /// Begun when the first process of a pod asks.
     gathered: OnceLock<(Gathered<Pod>, Option<Gathered<Namespace>>)>,
+    /// Containers that were waited for in vain, such as those for debugging. Nobody waits for them again, or
+    /// their processes would take the turns of others.
+    in_vain: Mutex<Recent<ContainerId, ()>>,
 }
 
 impl K8s {
     /// Knows no pod yet; without a configuration it never will.
     pub fn new(config: Option<&Config>) -> Result<Self, BadConfig> {
         let sources = config.map(Config::sources).transpose()?;
-        Ok(Self { sources, gathered: OnceLock::new() })
+        Ok(Self { sources, gathered: OnceLock::new(), in_vain: Mutex::new(Recent::new(IN_VAIN)) })
     }
 
     fn gathered<'a>(&'a self, sources: &Sources) -> &'a (Gathered<Pod>, Option<Gathered<Namespace>>) {
@@ -58,6 +66,11 @@ impl K8s {
 impl WorkloadAttestor for K8s {
     fn name(&self) -> &'static str {
         KIND
+    }
+
+    fn absent(&self) -> Option<String> {
+        let nobody = "agent.toml has no [attestors.k8s], so nobody is asked about pods";
+        self.sources.is_none().then(|| nobody.to_owned())
     }
 
     async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
@@ -75,7 +88,11 @@ impl WorkloadAttestor for K8s {
             return evidence;
         }
         let (pods, namespaces) = self.gathered(sources);
-        let found = pods.find(pod_uid.as_str(), |pod| pod.has(&container.id)).await;
+        let awaited = self.in_vain.lock().get(&container.id).is_none();
+        let found = pods.find(pod_uid.as_str(), awaited, |pod| pod.has(&container.id)).await;
+        if matches!(found, Err(Absent::Unknown)) {
+            self.in_vain.lock().put(container.id.clone(), ());
+        }
         let Some(pod) = taken(found, &mut evidence, || {
             format!(
                 "{} does not know the container {} in the pod {pod_uid} (yet)",
@@ -91,7 +108,7 @@ impl WorkloadAttestor for K8s {
                 evidence.note("no labels of namespaces: attestors.k8s.namespace_labels is off");
                 return evidence;
             };
-            let found = namespaces.find(pod.namespace(), |_| true).await;
+            let found = namespaces.find(pod.namespace(), true, |_| true).await;
             let unknown = || format!("the API server does not know the namespace {} (yet)", pod.namespace());
             if let Some(namespace) = taken(found, &mut evidence, unknown) {
                 namespace.tell(&mut evidence);
@@ -143,6 +160,9 @@ fn facts(
 }
 
 const KIND: &str = "k8s";
+
+/// Half of how many of them are remembered.
+const IN_VAIN: usize = 1024;
 
 /// The names of its selectors.
 pub(crate) const FACTS: &[&str] = &[

@@ -88,14 +88,25 @@ impl<T: Send + Sync + 'static> Gathered<T> {
         })
     }
 
-    /// The object with this key, once it is as wanted. Waits a little for one that is not there yet, and
-    /// takes one that is no longer new where nobody answers.
-    pub(super) async fn find(&self, key: &str, wanted: impl Fn(&T) -> bool) -> Result<Found<T>, Absent> {
+    /// The object with this key, once it is as wanted. Waits for one that is not there yet, if it is
+    /// `awaited`, and takes one that is no longer new where nobody answers.
+    pub(super) async fn find(
+        &self,
+        key: &str,
+        awaited: bool,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Found<T>, Absent> {
         let began = Instant::now();
         let mut known = self.known.clone();
         loop {
-            if let Some(answer) = known.borrow_and_update().look(key, &wanted, began, Instant::now()) {
-                return answer;
+            {
+                let known = known.borrow_and_update();
+                if let Some(answer) = known.look(key, &wanted, began, Instant::now()) {
+                    return answer;
+                }
+                if !awaited && known.is_new(Instant::now()) {
+                    return Err(Absent::Unknown);
+                }
             }
             self.demand.notify_one();
             if !matches!(timeout_at(began + LONGEST_SEARCH, known.changed()).await, Ok(Ok(()))) {
@@ -161,22 +172,28 @@ impl<T> Known<T> {
         began: Instant,
         now: Instant,
     ) -> Option<Result<Found<T>, Absent>> {
-        let age = match self.as_of {
-            AsOf::Never => None,
-            AsOf::Then(then) => Some(now.duration_since(then)),
-            AsOf::Now => Some(Duration::ZERO),
-        };
+        let age = self.age(now);
         let object = self.objects.get(key).filter(|object| wanted(object));
         let object = object.filter(|_| age.is_some_and(|age| age <= KEPT)).cloned();
         let trouble =
             self.trouble.as_ref().filter(|(at, _)| *at >= began).map(|(_, trouble)| trouble.clone());
         match (object, trouble) {
-            (Some(object), _) if age.is_some_and(|age| age <= NEW) => {
-                Some(Ok(Found { object, trouble: None }))
-            }
+            (Some(object), _) if self.is_new(now) => Some(Ok(Found { object, trouble: None })),
             (Some(object), Some(trouble)) => Some(Ok(Found { object, trouble: Some(trouble) })),
             (None, Some(trouble)) => Some(Err(Absent::Trouble(trouble))),
             (_, None) => None,
+        }
+    }
+
+    fn is_new(&self, now: Instant) -> bool {
+        self.age(now).is_some_and(|age| age <= NEW)
+    }
+
+    fn age(&self, now: Instant) -> Option<Duration> {
+        match self.as_of {
+            AsOf::Never => None,
+            AsOf::Then(then) => Some(now.duration_since(then)),
+            AsOf::Now => Some(Duration::ZERO),
         }
     }
 }
@@ -192,7 +209,7 @@ const NEW: Duration = Duration::from_secs(5);
 /// How long an answer is used where nobody gives another.
 const KEPT: Duration = Duration::from_secs(3600);
 /// How long to wait for a container that nobody knows.
-pub(super) const LONGEST_SEARCH: Duration = Duration::from_secs(6);
+pub(super) const LONGEST_SEARCH: Duration = Duration::from_secs(3);
 /// Between one question and the next.
 const BETWEEN: Duration = Duration::from_millis(500);
 /// For a whole answer.
@@ -240,12 +257,14 @@ mod tests {
             }
             std::future::pending::<()>().await;
         });
-        let all = (0..100).map(|_| gathered.find("a", |_| true));
+        let all = (0..100).map(|_| gathered.find("a", true, |_| true));
         for found in futures::future::join_all(all).await {
             assert_eq!(*found.expect("it is there").object, 7);
         }
         let began = Instant::now();
-        assert!(matches!(gathered.find("b", |_| true).await, Err(Absent::Unknown)));
+        assert!(matches!(gathered.find("b", true, |_| true).await, Err(Absent::Unknown)));
         assert_eq!(began.elapsed(), LONGEST_SEARCH);
+        assert!(matches!(gathered.find("b", false, |_| true).await, Err(Absent::Unknown)));
+        assert_eq!(began.elapsed(), LONGEST_SEARCH, "and the next time it is not waited for");
     }
 }
