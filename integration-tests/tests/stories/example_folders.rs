@@ -4,10 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde::Deserialize as _;
+use serde_json::Value;
+
 use integration_tests::{Answer, Folder, Writ, needs, writ_binary, writ_command};
 
 /// Each has entries and tests.
-const FOLDERS: [&str; 3] = ["ci", "docker", "systemd"];
+const FOLDERS: [&str; 4] = ["ci", "docker", "kubernetes", "systemd"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
@@ -56,6 +59,33 @@ fn the_pipeline_tries_its_tests_on_a_server_and_an_agent_of_its_own_and_leaves_n
     assert!(xml.contains("tests=\"4\" failures=\"0\" errors=\"0\" skipped=\"0\""), "{xml}");
     let left = std::fs::read_dir(work.path()).expect("it is ours").count();
     assert_eq!(left, 1, "only the report is left");
+}
+
+#[test]
+fn the_manifests_of_kubernetes_hold_a_configuration_that_loads_and_mount_what_it_names() {
+    let objects = |name: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(folder("kubernetes").join(name)).expect("it is there");
+        let documents = serde_norway::Deserializer::from_str(&text);
+        documents.map(|document| Value::deserialize(document).expect("it is YAML")).collect()
+    };
+    let agent = objects("agent.yaml");
+    let of_kind = |kind: &str| agent.iter().find(|object| object["kind"] == kind).expect("it is there");
+    let config = of_kind("ConfigMap")["data"]["agent.toml"].as_str().expect("a text");
+    let work = Folder::new();
+    let file = work.write("agent.toml", config);
+    let _ = Answer::of(writ_command().args(["agent", "check-config"]).arg(file)).done();
+
+    let pod = &of_kind("DaemonSet")["spec"]["template"]["spec"];
+    assert_eq!(pod["hostPID"], true, "it sees the processes of the node");
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("a list");
+    for directory in ["/run/writ/public", "/run/writ/private", "/var/lib/writ", "/etc/writ"] {
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == directory), "{directory}");
+    }
+    let workload = objects("triage.yaml");
+    let deployment = workload.iter().find(|object| object["kind"] == "Deployment").expect("it is there");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/run/writ/public");
+    assert_eq!(container["volumeMounts"][0]["readOnly"], true);
 }
 
 #[test]

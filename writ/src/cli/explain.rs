@@ -168,6 +168,9 @@ impl Seen {
             let count = self.selectors.iter().filter(|fact| fact.kind() == name).count();
             let says = match (reason, took_us) {
                 (Some(reason), _) => format!("{}: {}", plain(state), plain(reason)),
+                (None, Some(took)) if *took >= 10_000.0 => {
+                    format!("{count} selectors in {:.0} ms", took / 1000.0)
+                }
                 (None, Some(took)) => format!("{count} selectors in {took:.0} µs"),
                 (None, None) => plain(state),
             };
