@@ -17,7 +17,7 @@ pub(crate) fn workload(
     let executables = Arc::new(Executables::new(executions));
     Ok(vec![
         Box::new(Unix::new(Arc::clone(&executables))),
-        Box::new(Docker::new(&config.docker)),
+        Box::new(Docker::new(&config.docker)?),
         Box::new(K8s::new(config.k8s.as_ref())?),
         Box::new(Systemd::new(&config.systemd)),
     ])

@@ -34,6 +34,12 @@ impl<K: Eq + Hash + Clone, V: Clone> Recent<K, V> {
         self.old.remove(&key);
         self.young.insert(key, value);
     }
+
+    /// Forgets those that are no longer worth keeping.
+    pub(crate) fn retain(&mut self, is_worth_keeping: impl Fn(&V) -> bool) {
+        self.young.retain(|_, value| is_worth_keeping(value));
+        self.old.retain(|_, value| is_worth_keeping(value));
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +57,14 @@ mod tests {
         }
         assert_eq!(recent.get(&5), None);
         assert_eq!(recent.get(&9_999), Some("flood"));
+    }
+
+    #[test]
+    fn what_is_not_worth_keeping_goes_from_both_generations() {
+        let mut recent = Recent::new(2);
+        (0..4).for_each(|key| recent.put(key, key));
+        recent.retain(|value| value % 2 == 0);
+        assert_eq!([0, 1, 2, 3].map(|key| recent.get(&key)), [Some(0), None, Some(2), None]);
     }
 
     #[test]

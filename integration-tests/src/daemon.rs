@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::folder::Folder;
-use crate::running::Running;
+use crate::running::{Running, eventually};
 use crate::writ::{Answer, writ_command};
 
 const START: Duration = Duration::from_secs(30);
@@ -270,6 +270,18 @@ impl Agent {
     #[must_use]
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// Registers an identity on the node of this name, which is this agent's, and waits until the agent has it.
+    #[track_caller]
+    pub fn entry(&self, server: &Server, node: &str, path: &str, selectors: &[&str]) {
+        let mut create = vec!["entry", "create", "--spiffe-id", path, "--parent", node];
+        selectors.iter().for_each(|selector| create.extend(["--selector", selector]));
+        let before = self.status()["entries"].as_u64();
+        let _ = server.run(&create).done();
+        eventually("the agent has the entry", START, || {
+            (self.status()["entries"].as_u64() > before).then_some(())
+        });
     }
 
     /// What it says of itself.

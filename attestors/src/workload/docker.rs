@@ -28,10 +28,7 @@ use self::{
     engine::{Engine, Engines, Unknown},
 };
 use crate::{
-    Evidence, Subject, Wanted, WorkloadAttestor,
-    cgroups::{Cgroups, Container},
-    recent::Recent,
-    turns::Turns,
+    BadConfig, Evidence, Subject, Wanted, WorkloadAttestor, cgroups::Container, recent::Recent, turns::Turns,
 };
 
 /// The attestor; one for the whole agent, since it remembers containers.
@@ -44,15 +41,15 @@ pub struct Docker {
 
 /// A container that runs, if its first process does.
 struct Running {
-    first: Peer,
+    first: Arc<Peer>,
     described: Described,
 }
 
 impl Docker {
     /// Knows no container yet.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Result<Self, BadConfig> {
         let containers = Mutex::new(Recent::new(REMEMBERED / 2));
-        Self { engines: Engines::new(config), containers, turns: Turns::new(1) }
+        Ok(Self { engines: Engines::new(config)?, containers, turns: Turns::new(1) })
     }
 
     /// Asks about a container, unless somebody else did so just now.
@@ -62,13 +59,37 @@ impl Docker {
             return Ok(running);
         }
         let described = engine.describe(&container.id, env).await?;
-        let first = Peer::open(described.first).map_err(|_| Unknown::FirstProcess)?;
-        if container_of(&first).ok().flatten().as_ref() != Some(container) {
+        // The kernel says where that process is, and it lives: the container is running here.
+        let first = Arc::new(Peer::open(described.first).map_err(|_| Unknown::FirstProcess)?);
+        let is_in = Subject::new(first.clone()).container(&mut Evidence::default());
+        if is_in.as_ref() != Some(container) || !first.alive() {
             return Err(Unknown::FirstProcess);
         }
         let running = Arc::new(Running { first, described });
-        self.containers.lock().put(container.clone(), running.clone());
+        let mut containers = self.containers.lock();
+        // Those that ended would only hold descriptors.
+        containers.retain(|running| running.first.alive());
+        containers.put(container.clone(), running.clone());
         Ok(running)
+    }
+
+    /// Adds what is known of a container, or can be asked.
+    async fn tell(&self, container: &Container, engine: &Engine, wanted: &Wanted, evidence: &mut Evidence) {
+        let env = wanted.asks(KIND, "env");
+        let running = match self.remembered(container, env) {
+            Some(running) => Some(running),
+            None => match self.ask(container, engine, env).await {
+                Ok(running) => Some(running),
+                Err(unknown) => {
+                    unknown.tell(engine, evidence);
+                    // Only its environment may be what was asked for.
+                    self.remembered(container, false)
+                }
+            },
+        };
+        if let Some(running) = running {
+            running.described.tell(wanted, evidence);
+        }
     }
 
     fn remembered(&self, container: &Container, env: bool) -> Option<Arc<Running>> {
@@ -89,46 +110,14 @@ impl WorkloadAttestor for Docker {
 
     async fn attest(&self, subject: &Subject, wanted: &Wanted) -> Evidence {
         let mut evidence = Evidence::default();
-        if !FACTS.iter().any(|fact| wanted.asks(KIND, fact)) {
-            return evidence;
-        }
-        let Some(container) = subject.container(&mut evidence) else { return evidence };
-        let engine = match self.engines.of(&container) {
-            Ok(Some(engine)) => engine,
-            Ok(None) => return evidence,
-            Err(reason) => {
-                evidence.note(reason);
-                return evidence;
-            }
-        };
-        let env = wanted.asks(KIND, "env");
-        if let Some(running) = self.remembered(&container, env) {
-            running.described.tell(wanted, &mut evidence);
-            return evidence;
-        }
-        let running = match self.ask(&container, engine, env).await {
-            Ok(running) => Some(running),
-            Err(unknown) => {
-                let sentence = engine.sentence(&unknown);
-                if unknown.may_pass() {
-                    evidence.fail(sentence)
-                } else {
-                    evidence.note(sentence)
-                }
-                // Only its environment may be what was asked for.
-                self.remembered(&container, false)
-            }
-        };
-        if let Some(running) = running {
-            running.described.tell(wanted, &mut evidence);
+        if FACTS.iter().any(|fact| wanted.asks(KIND, fact))
+            && let Some(container) = subject.container(&mut evidence)
+            && let Some(engine) = self.engines.of(&container, &mut evidence)
+        {
+            self.tell(&container, engine, wanted, &mut evidence).await;
         }
         evidence
     }
-}
-
-fn container_of(peer: &Peer) -> Result<Option<Container>, String> {
-    let text = peer.cgroup().map_err(|error| format!("cannot read its cgroups: {error}"))?;
-    Cgroups::parse(&text).and_then(|cgroups| cgroups.container()).map_err(|unclear| unclear.to_string())
 }
 
 const KIND: &str = "docker";

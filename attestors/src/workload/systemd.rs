@@ -138,11 +138,11 @@ impl WorkloadAttestor for Systemd {
         if !(wanted.asks(KIND, "id") || wanted.asks(KIND, "fragment_path")) {
             return evidence;
         }
-        let Some(cgroups) = subject.cgroups(&mut evidence) else { return evidence };
         let Some(unit) = subject.unit(None, &mut evidence) else { return evidence };
-        let id = format!("id:{}", unit.name());
-        evidence.add(KIND, &id, "systemd unit, by its cgroup", Strength::Kernel);
-        if wanted.asks(KIND, "fragment_path") {
+        evidence.add(KIND, &format!("id:{}", unit.name()), "systemd unit, by its cgroup", Strength::Kernel);
+        if wanted.asks(KIND, "fragment_path")
+            && let Some(cgroups) = subject.cgroups(&mut evidence)
+        {
             self.add_fragment_path(&unit, cgroups, &mut evidence).await;
         }
         evidence

@@ -5,14 +5,16 @@
 //! standard input. `lend SOCKET PROGRAM`: connects, waits for the end of its input, then becomes
 //! PROGRAM with the connection as standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
 //! connection. `leave SOCKET`: connects, hands the connection to a child and is gone. `open SOCKET N`:
-//! holds N streams open, and tells how many are answered. `pause`: waits for its end. Each prints JSON lines.
+//! holds N streams open, and tells how many are answered. `answer SOCKET HERE`: tells everybody who connects
+//! to HERE what it is served, each time over a new connection. `pause`: waits for its end. Each prints JSON
+//! lines.
 #![expect(clippy::print_stdout, reason = "its product is what it prints")]
 
 use std::env;
 use std::io;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -21,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use integration_tests::workload::{Svid, Workload, ids};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
@@ -54,15 +56,25 @@ async fn main() -> io::Result<()> {
             Command::new(env::current_exe()?).arg("speak").stdin(Stdio::from(stream)).spawn().map(drop)
         }
         ["open", socket, count] => open(Path::new(socket), count.parse().map_err(io::Error::other)?).await,
+        ["answer", socket, here] => answer(Path::new(socket), Path::new(here)).await,
         ["pause"] => {
             // The first process of a container dies of no signal that it does not take.
             signal(SignalKind::terminate())?.recv().await;
             Ok(())
         }
         _ => Err(io::Error::other(
-            "fetch|watch|speak|lend|turn|drain|leave|open|pause, see the head of its source",
+            "fetch|watch|speak|lend|turn|drain|leave|open|answer|pause, see the head of its source",
         )),
     }
+}
+
+/// Asks once for everybody who connects, and tells them what it was answered.
+async fn answer(socket: &Path, here: &Path) -> io::Result<()> {
+    for asker in UnixListener::bind(here)?.incoming() {
+        let answer = Workload::connect(socket).await.fetch().await;
+        asker?.write_all(told(&answer).to_string().as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Prints each message until the stream has ended, and then how.
@@ -134,13 +146,15 @@ async fn open(socket: &Path, count: usize) -> io::Result<()> {
 }
 
 fn say(answer: &Result<Vec<Svid>, Status>) {
+    println!("{}", told(answer));
+}
+
+fn told(answer: &Result<Vec<Svid>, Status>) -> Value {
     match answer {
         Ok(svids) => {
             let serials: Vec<_> = svids.iter().map(|svid| svid.serial.clone()).collect();
-            println!("{}", json!({ "ids": ids(svids), "serials": serials }));
+            json!({ "ids": ids(svids), "serials": serials })
         }
-        Err(status) => {
-            println!("{}", json!({ "code": format!("{:?}", status.code()), "message": status.message() }));
-        }
+        Err(status) => json!({ "code": format!("{:?}", status.code()), "message": status.message() }),
     }
 }

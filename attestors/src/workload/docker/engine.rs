@@ -14,7 +14,10 @@ use super::{
     answer::{Described, Unusable},
     ask::{self, Silence},
 };
-use crate::cgroups::{self, Container, ContainerId, Owner};
+use crate::{
+    BadConfig, Evidence,
+    cgroups::{self, Container, ContainerId, Owner},
+};
 
 /// The sockets of container engines: the table `[attestors.docker]`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -73,17 +76,22 @@ pub(super) enum Unknown {
 }
 
 impl Engines {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Result<Self, BadConfig> {
         let own = nix::unistd::geteuid().as_raw();
+        if !config.rootless_uids.is_empty() && !config.rootless_podman_socket.contains("{uid}") {
+            return Err(BadConfig::new(
+                "attestors.docker.rootless_podman_socket needs {uid} in it, so that each user has a socket of its own",
+            ));
+        }
         let rootless = config.rootless_uids.iter().map(|uid| {
             let socket = config.rootless_podman_socket.replace("{uid}", &uid.to_string());
             Engine::new("rootless Podman", socket.into(), *uid)
         });
-        Self {
+        Ok(Self {
             docker: Engine::new("Docker", config.socket.clone(), own),
             podman: Engine::new("Podman", config.podman_socket.clone(), own),
             rootless: rootless.collect(),
-        }
+        })
     }
 
     /// Why none of them can be asked, if none is there.
@@ -99,22 +107,23 @@ impl Engines {
         })
     }
 
-    /// The engine that knows this container; none if it is of another kind, an error if it is not to be asked.
-    pub(super) fn of(&self, container: &Container) -> Result<Option<&Engine>, String> {
+    /// The engine that knows this container; none if it is of another kind, or is not to be asked.
+    pub(super) fn of(&self, container: &Container, evidence: &mut Evidence) -> Option<&Engine> {
         match (&container.owner, container.engine) {
             (Owner::User(uid), cgroups::Engine::Podman) => {
                 let engine = self.rootless.iter().find(|engine| engine.uid == *uid);
-                engine.map(Some).ok_or_else(|| {
-                    format!(
-                        "its container is of the rootless Podman of uid {uid}, who could say anything of it; to believe \
-                         that user, add {uid} to attestors.docker.rootless_uids"
-                    )
-                })
+                if engine.is_none() {
+                    evidence.note(format!(
+                        "its container is of the rootless Podman of uid {uid}, who could say anything of it; to \
+                         believe that user, add {uid} to attestors.docker.rootless_uids"
+                    ));
+                }
+                engine
             }
-            (Owner::User(_), _) => Ok(None),
-            (_, cgroups::Engine::Docker) => Ok(Some(&self.docker)),
-            (_, cgroups::Engine::Podman) => Ok(Some(&self.podman)),
-            _ => Ok(None),
+            (Owner::User(_), _) => None,
+            (_, cgroups::Engine::Docker) => Some(&self.docker),
+            (_, cgroups::Engine::Podman) => Some(&self.podman),
+            _ => None,
         }
     }
 }
@@ -137,20 +146,20 @@ impl Engine {
         *self.left_alone.lock() = late.then(|| Instant::now() + LEFT_ALONE);
         Described::parse(&answer.map_err(Unknown::Silent)?, id, env).map_err(Unknown::Unusable)
     }
-
-    /// What to tell an administrator.
-    pub(super) fn sentence(&self, unknown: &Unknown) -> String {
-        format!("{} at {} {unknown}", self.name, self.socket.display())
-    }
 }
 
 impl Unknown {
-    /// Whether asking again may help.
-    pub(super) fn may_pass(&self) -> bool {
+    /// Tells an administrator.
+    pub(super) fn tell(&self, engine: &Engine, evidence: &mut Evidence) {
+        let sentence = format!("{} at {} {self}", engine.name, engine.socket.display());
         match self {
-            Self::Silent(silence) => !matches!(silence, Silence::NoSuchContainer | Silence::TooLong),
-            Self::LeftAlone | Self::Unusable(Unusable::NotRunning) => true,
-            Self::Unusable(_) | Self::FirstProcess => false,
+            // Of this container alone, and for good.
+            Self::Silent(Silence::NoSuchContainer | Silence::TooLong) | Self::FirstProcess => {
+                evidence.note(sentence)
+            }
+            Self::Unusable(Unusable::NotRunning) => evidence.note_for_now(sentence),
+            Self::Unusable(_) => evidence.note(sentence),
+            Self::Silent(_) | Self::LeftAlone => evidence.fail(sentence),
         }
     }
 }
