@@ -42,6 +42,28 @@ fn without_the_rights_to_hear_of_moves_the_agent_says_so_and_looks_every_second(
     moved(&writ);
 }
 
+#[test]
+fn path_and_hash_are_the_kernels_word_for_a_program_that_the_agent_saw_executed() {
+    let writ = Writ::up();
+    writ.entry("/honest", &[&own_uid()]);
+    let folder = Folder::new();
+    // On a machine so busy that the kernel's records are lost less is known, so a later program may do.
+    let strengths = || {
+        let mut watch = Command::new(test_workload());
+        watch.arg("watch").arg(writ.workload_socket());
+        let watching = Running::start(&mut watch, "explained", folder.path());
+        watching.json("an identity", SOON, |line| line["ids"][0] == writ.id("/honest"));
+        let explained = writ.ask(&["explain", "--pid", &watching.pid().to_string()]);
+        let of = |name: &str| {
+            let mut facts = explained["selectors"].as_array().into_iter().flatten();
+            facts.find(|fact| fact["selector"].as_str().is_some_and(|text| text.starts_with(name))).cloned()
+        };
+        let both = [of("unix:path:")?, of("unix:sha256:")?];
+        both.iter().all(|fact| fact["strength"] == "kernel").then_some(())
+    };
+    eventually("the kernel's word for both", SOON * 6, strengths);
+}
+
 fn moved(writ: &Writ) {
     writ.entry("/honest", &[&own_uid()]);
     let folder = Folder::new();

@@ -41,7 +41,9 @@ pub(super) fn attest(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> 
 fn by_itself(pace: &Pace, table: &mut Table) -> Result<()> {
     let mut holding = Vec::new();
     let mut attesting = Vec::new();
+    let mut watching = Vec::new();
     for _ in 0..pace.runs {
+        watching.push(example("cost_of_watching")?);
         holding.push(example("cost_of_holding")?);
         attesting.push(example("cost_of_attesting")?);
     }
@@ -51,6 +53,11 @@ fn by_itself(pace: &Pace, table: &mut Table) -> Result<()> {
     };
     table.add(row("pin a caller when it connects, µs", &holding, "pin")?);
     table.add(row("re-check of a pinned caller, µs", &holding, "check")?.at_most(10.0));
+    table.add(row("the same with its cgroups, after a move of anybody, µs", &watching, "closely")?);
+    table.add(row("what it executed, from the kernel's records, µs", &watching, "executed")?);
+    table.add(row("run `true` while nobody watches, µs", &watching, "exec-alone")?);
+    table.add(row("run `true` while the agent hears of each exec, µs", &watching, "exec-heard")?);
+    table.add(row("an exec until it is heard of, inside one process, µs", &watching, "noticed")?);
     table.add(row(
         "floor: the same files of /proc read once, without a look at them, µs",
         &attesting,
