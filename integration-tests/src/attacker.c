@@ -308,6 +308,16 @@ static long storm(const char *path, long rounds, const char *victim) {
     return held;
 }
 
+/* Mappings of code without end, each of which the kernel records. */
+static long flood(long rounds) {
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    for (long round = 0; round < rounds; round++) {
+        void *at = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+        if (at == MAP_FAILED || munmap(at, 4096)) return -1;
+    }
+    return rounds;
+}
+
 /* ---- orders ---------------------------------------------------------------------------------------- */
 
 static void answer(int ok) {
@@ -383,6 +393,8 @@ static void obey(char *line) {
         printf("held %ld\n", reuse(word[1], atol(word[2]), atol(word[3]), atol(word[4]), atol(word[5])));
     } else if (!strcmp(line, "connect-and-die")) {
         printf("connected %ld\n", connect_and_die(word[1], atol(word[2])));
+    } else if (!strcmp(line, "flood")) {
+        printf("mapped %ld\n", flood(atol(word[1])));
     } else if (!strcmp(line, "storm")) {
         printf("held %ld\n", storm(word[1], atol(word[2]), word[3]));
     } else if (!strcmp(line, "where")) {

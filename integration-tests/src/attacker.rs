@@ -15,6 +15,7 @@
 //! | `reuse-streams SOCKET COUNT MAKER HEIR`, `hear-all` | the same of open streams; waits for what comes next on all |
 //! | `hang-up`, `where` | closes the connection; says its pid |
 //! | `connect-and-die SOCKET ROUNDS`, `storm SOCKET ROUNDS PROGRAM` | crowds |
+//! | `flood ROUNDS` | maps code, again and again |
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
