@@ -45,6 +45,10 @@ pub struct Config {
     /// How long after its newest certificate's end a node may come back by its key alone.
     #[serde(default = "return_window", with = "daemon::config::duration")]
     pub return_window: Duration,
+    /// Kinds of selectors that attestors from elsewhere give, such as a plugin of SPIRE's agents; entries may
+    /// use them beside those that are known here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_selector_kinds: Vec<String>,
     /// Where `/live`, `/ready` and `/metrics` are; nowhere without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_listen: Option<SocketAddr>,
@@ -89,6 +93,7 @@ impl Config {
             jwt_svid_ttl: jwt_svid_ttl(),
             agent_ttl: agent_ttl(),
             return_window: return_window(),
+            other_selector_kinds: Vec::new(),
             health_listen: None,
         }
     }

@@ -7,6 +7,11 @@ use super::{Line, Unclear};
 pub struct Unit(String);
 
 impl Unit {
+    /// `None` unless it is a name that a unit with processes can have.
+    pub fn parse(name: &str) -> Option<Self> {
+        is_unit(name).then(|| Self(name.to_owned()))
+    }
+
     /// Its name, as `systemctl` takes it.
     pub fn name(&self) -> &str {
         &self.0
@@ -59,7 +64,7 @@ fn is_named_systemd(line: &Line) -> bool {
 fn of_path(path: &str, root: &str) -> Option<Unit> {
     let below = path.strip_prefix(root)?.strip_prefix('/')?;
     let unit = below.split('/').map(unescape).find(|name| !is_slice(name))?;
-    is_unit(unit).then(|| Unit(unit.to_owned()))
+    Unit::parse(unit)
 }
 
 /// systemd puts a `_` before names that the kernel has for files of its own (`cpu.service`), and before

@@ -1,6 +1,6 @@
 //! Creating, changing and deleting entries as an administrator declares them.
 
-use attestors::selectors;
+use attestors::selectors::{self, Vocabulary};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use bytes::Bytes;
 use registry::{
@@ -27,12 +27,13 @@ use crate::{
 /// Applies the JSON of entries; results in the order of the bodies. With `DryRun` nothing is changed.
 pub(crate) async fn entries(
     ledger: &Ledger,
+    vocabulary: Vocabulary<'_>,
     mode: Mode,
     bodies: &[Bytes],
     author: Author,
 ) -> Result<Vec<Applied>, Unavailable> {
     let registry = ledger.current();
-    let read: Vec<_> = bodies.iter().map(|body| read(&registry, mode, body)).collect();
+    let read: Vec<_> = bodies.iter().map(|body| read(&registry, vocabulary, mode, body)).collect();
     let change = EntriesChange::of(mode, read.iter().flatten().cloned().collect());
     let outcomes = match mode {
         Mode::DryRun => change.decide(&registry, &Moment { now: now(), author }).answer,
@@ -73,10 +74,14 @@ enum Item {
     Gone(EntryId),
 }
 
-fn read(registry: &Registry, mode: Mode, body: &[u8]) -> Result<Item, FormError> {
+fn read(registry: &Registry, vocabulary: Vocabulary<'_>, mode: Mode, body: &[u8]) -> Result<Item, FormError> {
     let trust_domain = registry.trust_domain();
     match mode {
-        Mode::Create | Mode::Upsert | Mode::DryRun => Form::whole(body, trust_domain).map(Item::Whole),
+        Mode::Create | Mode::Upsert | Mode::DryRun => {
+            let form = Form::whole(body, trust_domain)?;
+            form.check(vocabulary, registry.entry(&form.entry.id).map(|known| &**known))?;
+            Ok(Item::Whole(form))
+        }
         Mode::Delete => Form::bare_id(body).map(Item::Gone),
         Mode::Update => {
             let id = Form::id_in(body)?;
@@ -85,6 +90,7 @@ fn read(registry: &Registry, mode: Mode, body: &[u8]) -> Result<Item, FormError>
                 None => Ok(Item::Changes(id, EntryPatch::default(), None)),
                 Some(current) => {
                     let form = Form::changes_of(current, body, trust_domain)?;
+                    form.check(vocabulary, Some(current))?;
                     let alias = form.alias.clone();
                     Ok(Item::Changes(id, form.patch(), alias))
                 }

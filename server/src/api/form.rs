@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use attestors::selectors;
+use attestors::selectors::{About, Vocabulary};
 use registry::objects::{Entry, EntryId, EntryPatch, NodeName, well_known};
 use serde_json::{Map, Value, json};
 use spiffe::{IdError, Selector, SpiffeId, Timestamp, TrustDomain};
@@ -108,12 +108,18 @@ impl Form {
         fields.entry("created_at").or_insert_with(|| json!(Timestamp::default())); // the log says when
         let entry: Entry =
             serde_json::from_value(Value::Object(fields)).map_err(|e| FormError(e.to_string()))?;
-        if names.contains("selectors")
-            && let Some(why) = entry.selectors.iter().find_map(selectors::impossible)
-        {
-            return Err(FormError(why));
-        }
         Ok(Self { entry, names_id, alias, written: names })
+    }
+
+    /// Refuses selectors that nothing can have. Those that the entry has `already` may stay, whoever made it:
+    /// SPIRE's API takes any.
+    pub(crate) fn check(&self, vocabulary: Vocabulary<'_>, already: Option<&Entry>) -> Result<(), FormError> {
+        let stays = already.is_some_and(|entry| entry.selectors == self.entry.selectors);
+        // What a store is told about the secret is no fact about anything.
+        if self.written.contains("selectors") && !stays && !self.entry.store_svid {
+            check(&self.entry, vocabulary)?;
+        }
+        self.alias.as_ref().map_or(Ok(()), |alias| check(alias, vocabulary))
     }
 
     /// The fields that were written, as an update of them.
@@ -169,6 +175,13 @@ fn parsed(body: &[u8]) -> Result<Map<String, Value>, FormError> {
         return Err(FormError(format!("an entry of {} bytes is longer than {MAX_BODY}", body.len())));
     }
     serde_json::from_slice(body).map_err(|error| FormError(format!("this is not an entry's JSON: {error}")))
+}
+
+fn check(entry: &Entry, vocabulary: Vocabulary<'_>) -> Result<(), FormError> {
+    let is_alias = entry.parent_id == well_known::server(&entry.parent_id.trust_domain());
+    let about = if is_alias { About::Nodes } else { About::Processes };
+    let mut wrong = entry.selectors.iter().filter_map(|selector| vocabulary.check(selector, about).err());
+    wrong.next().map_or(Ok(()), |mistake| Err(FormError(mistake.to_string())))
 }
 
 /// A parent as people name it.
@@ -260,8 +273,8 @@ mod tests {
 
     #[test]
     fn selectors_of_nodes_make_one_alias_in_any_order() {
-        let one = with_parent(json!(["aws:zone:a", "aws:tag:web"])).unwrap();
-        let other = with_parent(json!(["aws:tag:web", "aws:zone:a"])).unwrap();
+        let one = with_parent(json!(["aws_iid:zone:a", "aws_iid:tag:web"])).unwrap();
+        let other = with_parent(json!(["aws_iid:tag:web", "aws_iid:zone:a"])).unwrap();
         assert_eq!(one.entry.parent_id, other.entry.parent_id);
         let alias = one.alias.unwrap();
         assert_eq!(alias.spiffe_id, one.entry.parent_id);

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
+use attestors::selectors::Vocabulary;
 use futures::{Stream, StreamExt as _, stream};
 use proto::writ::admin::v1::{
     ApplyRequest, ApplyResponse, BackupPart, BackupRequest, CreateTokenRequest, CreateTokenResponse,
@@ -68,7 +69,9 @@ impl Admin for Service {
                 "objects of kind {kind:?} cannot be applied; entry can"
             )));
         }
-        let applied = apply::entries(&self.0.ledger, mode, &bodies, author).await.map_err(unavailable)?;
+        let vocabulary = Vocabulary { others: &self.0.config.other_selector_kinds };
+        let applied = apply::entries(&self.0.ledger, vocabulary, mode, &bodies, author);
+        let applied = applied.await.map_err(unavailable)?;
         Ok(Response::new(ApplyResponse { results: applied.into_iter().map(Applied::to_wire).collect() }))
     }
 

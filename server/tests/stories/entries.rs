@@ -175,7 +175,7 @@ async fn a_token_over_spires_api_joins_and_names_its_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn apply_is_idempotent_and_a_dry_run_changes_nothing() {
     let host = Host::start().await;
-    let body = json!({ "spiffe_id": "/a", "parent": ["aws:zone:a", "aws:tag:web"], "selectors": ["unix:path:/bin/sh"] });
+    let body = json!({ "spiffe_id": "/a", "parent": ["aws_iid:zone:a", "aws_iid:tag:web"], "selectors": ["unix:path:/bin/sh"] });
     let dry = host.apply(Mode::DryRun, body.clone()).await;
     assert_eq!(dry.effect, Effect::Created);
     assert!(host.admin().await.list("entry", vec![]).await.unwrap().is_empty());

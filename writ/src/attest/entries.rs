@@ -9,6 +9,7 @@ use std::{
 
 use agent::{Facts, Index};
 use anyhow::{Context as _, Result, bail, ensure};
+use attestors::selectors::{About, Vocabulary};
 use registry::objects::{Entry, NodeName, well_known};
 use serde_json::{Map, Value, json};
 use spiffe::{Selector, SpiffeId, TrustDomain};
@@ -94,8 +95,8 @@ fn whole(body: Value, n: usize, trust_domain: &TrustDomain) -> Result<Entry> {
     set_default(&mut fields, "created_at", json!(spiffe::Timestamp::default()));
     fields.insert("parent_id".to_owned(), json!(parent));
     let entry: Entry = serde_json::from_value(Value::Object(fields))?;
-    if let Some(why) = entry.selectors.iter().find_map(attestors::selectors::impossible) {
-        bail!("{why}");
+    for selector in &entry.selectors {
+        Vocabulary::default().check(selector, About::Processes)?;
     }
     Ok(entry)
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use attestors::selectors::{Warning, warnings};
+use attestors::selectors::{About, Vocabulary};
 use serde::Deserialize;
 use serde_json::Value;
 use spiffe::{Selector, SpiffeId, TrustDomain};
@@ -273,15 +273,8 @@ impl TryFrom<String> for Pattern {
     fn try_from(text: String) -> Result<Self, String> {
         let selector: Selector = text.parse().map_err(|error| format!("{error}"))?;
         if !text.ends_with('*') {
-            let never = warnings(std::slice::from_ref(&selector)).into_iter().find(|warning| {
-                matches!(
-                    warning,
-                    Warning::UnknownKind { .. } | Warning::UnknownName { .. } | Warning::NeverMatches { .. }
-                )
-            });
-            if let Some(warning) = never {
-                return Err(warning.to_string());
-            }
+            let checked = Vocabulary::default().check(&selector, About::Processes);
+            checked.map_err(|mistake| mistake.to_string())?;
         }
         Ok(Self(selector))
     }

@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn several_parents_are_the_selectors_of_nodes() {
-        let both = update(&["--parent", "aws:tag:a", "--parent", "aws:zone:b"]).unwrap();
-        assert_eq!(both, json!({ "parent": ["aws:tag:a", "aws:zone:b"] }));
+        let both = update(&["--parent", "aws_iid:tag:a", "--parent", "aws_iid:zone:b"]).unwrap();
+        assert_eq!(both, json!({ "parent": ["aws_iid:tag:a", "aws_iid:zone:b"] }));
     }
 
     #[test]

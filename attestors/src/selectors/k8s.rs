@@ -1,0 +1,57 @@
+//! `k8s`: what a kubelet says of a pod and its container; and, of SPIRE's Broker API, of other objects.
+
+use super::{Kind, Name, values};
+
+pub(super) const KIND: Kind = Kind::processes(
+    "k8s",
+    &[
+        Name::once("ns", values::any),
+        Name::many("ns-label", values::pair),
+        Name::once("sa", values::any),
+        // An image has a name and an id.
+        Name::many("container-image", values::any),
+        Name::once("container-name", values::any),
+        Name::once("node-name", values::any),
+        Name::many("pod-label", values::pair),
+        Name::many("pod-owner", values::pair),
+        Name::many("pod-owner-uid", values::pair),
+        Name::once("pod-uid", values::uuid),
+        Name::once("pod-name", values::any),
+        Name::many("pod-image", values::any),
+        Name::once("pod-image-count", values::number),
+        Name::many("pod-init-image", values::any),
+        Name::once("pod-init-image-count", values::number),
+        Name::once("image-signature", values::verified).elsewhere(),
+        Name::once("image-attestations", values::verified).elsewhere(),
+        Name::many("image-signature-value", values::any).elsewhere(),
+        Name::many("image-signature-subject", values::any).elsewhere(),
+        Name::many("image-signature-issuer", values::any).elsewhere(),
+        Name::many("image-signature-log-id", values::any).elsewhere(),
+        Name::many("image-signature-log-index", values::number).elsewhere(),
+        Name::many("image-signature-integrated-time", values::number).elsewhere(),
+        Name::many("image-signature-signed-entry-timestamp", values::any).elsewhere(),
+        Name::once("uid", values::any).elsewhere(),
+        Name::once("resource", values::any).elsewhere(),
+        Name::once("plural", values::any).elsewhere(),
+        Name::once("group", values::any).elsewhere(),
+        Name::once("version", values::any).elsewhere(),
+        Name::once("apiVersion", values::any).elsewhere(),
+        Name::once("kind", values::any).elsewhere(),
+        Name::once("name", values::any).elsewhere(),
+        Name::once("namespace", values::any).elsewhere(),
+        Name::once("key", values::any).elsewhere(),
+        Name::many("label", values::pair).elsewhere(),
+        Name::many("owner-key", values::any).elsewhere(),
+        Name::many("owner-uid", values::any).elsewhere(),
+        Name::many("controller-key", values::any).elsewhere(),
+        Name::many("controller-uid", values::any).elsewhere(),
+    ],
+)
+.also_called(&[
+    ("service-account", "sa"),
+    ("serviceaccount", "sa"),
+    ("image", "container-image"),
+    ("container", "container-name"),
+    ("pod", "pod-name"),
+    ("node", "node-name"),
+]);
