@@ -7,7 +7,10 @@ use peer::Executions;
 use crate::{
     BadConfig, Config, WorkloadAttestor,
     executables::Executables,
-    workload::{docker::Docker, k8s::K8s, systemd::Systemd, unix::Unix},
+    workload::{
+        binary::Binary, cgroup::Cgroup, docker::Docker, k8s::K8s, process::Process, systemd::Systemd,
+        unix::Unix,
+    },
 };
 
 pub(crate) fn workload(
@@ -20,5 +23,8 @@ pub(crate) fn workload(
         Box::new(Docker::new(&config.docker)?),
         Box::new(K8s::new(config.k8s.as_ref())?),
         Box::new(Systemd::new(&config.systemd)),
+        Box::new(Cgroup::new()),
+        Box::new(Process::new(Arc::clone(&executables))),
+        Box::new(Binary::new(executables)),
     ])
 }

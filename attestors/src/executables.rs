@@ -1,5 +1,6 @@
-//! The executable of a process: its path and its hash, as far as they can be believed.
+//! The executable of a process: its path, its hash and its build id, as far as they can be believed.
 
+mod elf;
 mod hash;
 mod seen;
 
@@ -14,8 +15,10 @@ use std::{
 use peer::{Execution, Executions, Image, Peer};
 use tokio::task::spawn_blocking;
 
+#[cfg(test)]
+pub(crate) use self::elf::build_id;
 use self::{
-    hash::{HashError, Hashes, State},
+    hash::{Content, HashError, Hashes, State},
     seen::{Seen, Sight},
 };
 use crate::{Evidence, Strength, turns::Turns};
@@ -55,12 +58,9 @@ impl Executables {
 
     /// Adds what was asked for and can be believed. The process is known not to be traced.
     pub(crate) async fn add(&self, peer: &Arc<Peer>, asked: Asked, evidence: &mut Evidence) {
-        let look = match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
-            Ok(Ok(look)) => look,
-            Ok(Err(error)) => {
-                return evidence.note_for_now(format!("cannot look at its executable: {error}"));
-            }
-            Err(_) => return evidence.note_for_now("the file system of its executable does not answer"),
+        let look = match self.look_in_time(peer).await {
+            Ok(look) => look,
+            Err(why) => return evidence.note_for_now(why),
         };
         if asked.path {
             match look.path {
@@ -70,21 +70,63 @@ impl Executables {
         }
         if asked.sha256 {
             match look.hashable {
-                Ok(state) => self.add_hash(peer, state, look.strength, evidence).await,
+                Ok(state) => {
+                    if let Some(Content { sha256, .. }) = self.content(peer, state, "hash", evidence).await {
+                        let value = format!("sha256:{sha256}");
+                        evidence.add("unix", &value, FROM_HASH, look.strength);
+                    }
+                }
                 Err(why) => evidence.note(format!("no hash: {why}")),
             }
         }
     }
 
-    async fn add_hash(&self, peer: &Arc<Peer>, state: State, strength: Strength, evidence: &mut Evidence) {
+    /// Adds the build id. The process is known not to be traced.
+    pub(crate) async fn add_build_id(&self, peer: &Arc<Peer>, evidence: &mut Evidence) {
+        let state = match self.look_in_time(peer).await {
+            Ok(Look { hashable: Ok(state), .. }) => state,
+            Ok(Look { hashable: Err(why), .. }) => return evidence.note(format!("no build id: {why}")),
+            Err(why) => return evidence.note_for_now(why),
+        };
+        let Some(content) = self.content(peer, state, "build id", evidence).await else { return };
+        match &content.build_id {
+            Some(id) => evidence.add("binary", &format!("build_id:{id}"), FROM_NOTES, Strength::Weak),
+            None => evidence.note("no build id: its executable has none"),
+        }
+    }
+
+    /// The path of its executable, or why there is none to be believed. The process is known not to be traced.
+    pub(crate) async fn path(&self, peer: &Arc<Peer>) -> Result<Arc<str>, String> {
+        self.look_in_time(peer).await?.path
+    }
+
+    /// What is in the file, which is read once; why not becomes a note.
+    async fn content(
+        &self,
+        peer: &Arc<Peer>,
+        state: State,
+        what: &str,
+        evidence: &mut Evidence,
+    ) -> Option<Content> {
         let user = peer.credentials().uid.effective;
         let process = Arc::clone(peer);
-        let hashing = self.hashes.of(state, user, move || process.open_exe());
-        match tokio::time::timeout(LONGEST_HASH, hashing).await {
-            Ok(Ok(hash)) => evidence.add("unix", &format!("sha256:{hash}"), FROM_HASH, strength),
-            Ok(Err(error @ HashError::TooLarge(_))) => evidence.note(format!("no hash: {error}")),
-            Ok(Err(error)) => evidence.note_for_now(format!("no hash: {error}")),
-            Err(_) => evidence.note_for_now("no hash yet: hashing its executable takes long, ask again"),
+        let reading = self.hashes.of(state, user, move || process.open_exe());
+        match tokio::time::timeout(LONGEST_HASH, reading).await {
+            Ok(Ok(content)) => return Some(content),
+            Ok(Err(error @ HashError::TooLarge(_))) => evidence.note(format!("no {what}: {error}")),
+            Ok(Err(error)) => evidence.note_for_now(format!("no {what}: {error}")),
+            Err(_) => {
+                evidence.note_for_now(format!("no {what} yet: hashing its executable takes long, ask again"))
+            }
+        }
+        None
+    }
+
+    async fn look_in_time(&self, peer: &Arc<Peer>) -> Result<Look, String> {
+        match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
+            Ok(Ok(look)) => Ok(look),
+            Ok(Err(error)) => Err(format!("cannot look at its executable: {error}")),
+            Err(_) => Err("the file system of its executable does not answer".to_owned()),
         }
     }
 
@@ -194,6 +236,7 @@ fn served_by_a_process(file: &File) -> io::Result<bool> {
 }
 
 const FROM_PATH: &str = "path of the executable, confirmed by the agent's own view of it";
+const FROM_NOTES: &str = "notes in the file behind /proc/PID/exe";
 const FROM_HASH: &str = "hash of the file behind /proc/PID/exe";
 
 const FUSE: u64 = 0x6573_5546;

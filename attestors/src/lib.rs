@@ -12,6 +12,8 @@ pub mod cgroups;
 mod config;
 mod evidence;
 mod executables;
+#[cfg(test)]
+mod fuzz;
 pub mod kube;
 mod recent;
 pub mod selectors;

@@ -1,8 +1,11 @@
 //! Workload attestors: facts about a process on this node, from each of them at once.
 
+pub mod binary;
+pub mod cgroup;
 pub mod docker;
 mod failures;
 pub mod k8s;
+pub mod process;
 mod standing;
 mod subject;
 pub mod systemd;
@@ -103,8 +106,8 @@ impl WorkloadAttestors {
 
     /// What all of them together can prove about `peer`.
     ///
-    /// It is checked last, so that every fact is of the process that was accepted and none of what it
-    /// turned into meanwhile; and if it was moved to another cgroup meanwhile, everything is asked again.
+    /// It is checked last, so that every fact is of the process that was accepted, where it was then, and none
+    /// of what it turned into or where it was moved meanwhile.
     pub async fn attest(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Result<Evidence, Changed> {
         let mut evidence = Evidence::default();
         for said in self.examine(peer, wanted).await? {
@@ -115,16 +118,9 @@ impl WorkloadAttestors {
 
     /// The same, as each of them said it.
     pub async fn examine(&self, peer: &Arc<Peer>, wanted: &Wanted) -> Result<Vec<Said>, Changed> {
-        for _ in 0..ATTEMPTS {
-            let subject = Subject::new(Arc::clone(peer));
-            let said = self.once(&subject, wanted).await;
-            let is_where_it_was = subject.is_where_it_was();
-            peer.check()?;
-            if is_where_it_was {
-                return Ok(said);
-            }
-        }
-        Err(Changed::Cgroup { pid: peer.pid() })
+        let said = self.once(&Subject::new(Arc::clone(peer)), wanted).await;
+        peer.check_closely()?;
+        Ok(said)
     }
 
     /// How each of them fares, those that are switched off last.
@@ -175,9 +171,6 @@ async fn within_deadline(attestor: &dyn WorkloadAttestor, subject: &Subject, wan
     }
     failed
 }
-
-/// A process that is moved about all the time is not attested.
-const ATTEMPTS: usize = 3;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,9 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
-use crate::{Credentials, Image, Process, Status, now::Now, pidfd::PidFd, pin::says_gone, status};
+use crate::{
+    Credentials, Image, Kin, PinError, Process, Status, now::Now, pidfd::PidFd, pin::says_gone, status,
+};
 
 /// A process, held by its pidfd and its /proc directory, with what it was when that began.
 pub struct Peer {
@@ -70,12 +72,6 @@ pub enum Changed {
         was: Credentials,
         /// As whom it acts now.
         now: Credentials,
-    },
-    /// It is moved from cgroup to cgroup faster than it can be looked at.
-    #[error("process {pid} was moved to another cgroup again and again while it was attested")]
-    Cgroup {
-        /// The process.
-        pid: u32,
     },
     /// Nothing can be said, which is as bad.
     #[error("process {pid} can no longer be examined: {source}")]
@@ -168,6 +164,26 @@ impl Peer {
     /// Supplementary groups, tracer and ids, as they are now. Costs some tens of microseconds.
     pub fn status(&self) -> io::Result<Status> {
         Status::read(self.dir.as_fd())
+    }
+
+    /// Its parent's number and its terminal, as they are now.
+    pub fn kin(&self) -> io::Result<Kin> {
+        status::kin(self.dir.as_fd())
+    }
+
+    /// Its parent, held; `None` if it has none that can be seen from here.
+    pub fn parent(&self) -> Result<Option<Self>, PinError> {
+        let parent = || self.kin().map(|kin| kin.parent).map_err(|error| PinError::of(self.pid(), error));
+        let pid = parent()?;
+        if pid == 0 {
+            return Ok(None);
+        }
+        let held = Self::open(pid)?;
+        // INVARIANT: its parent has this number, and so has a living process that is held: they are one.
+        if parent()? != pid || !held.alive() {
+            return Err(PinError::Gone);
+        }
+        Ok(Some(held))
     }
 
     /// Which cgroups it is in now, as the text of /proc/PID/cgroup has it from this process's own cgroup

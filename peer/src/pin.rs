@@ -79,7 +79,7 @@ impl PinError {
         matches!(self, Self::Io(error) if says_exhausted(error))
     }
 
-    fn of(pid: u32, error: io::Error) -> Self {
+    pub(crate) fn of(pid: u32, error: io::Error) -> Self {
         match error.raw_os_error() {
             _ if says_gone(&error) => Self::Gone,
             Some(libc::EACCES | libc::EPERM) => Self::NoRights { pid },

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::{Credentials, Ids};
+use crate::{Credentials, Ids, Kin};
 
 /// The parts of /proc/PID/status that anybody here asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,6 +51,10 @@ fn parse_ids<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Ids> {
 /// When the process started, in clock ticks since boot.
 pub(crate) fn start_time(dir: BorrowedFd<'_>) -> io::Result<u64> {
     parse_start_time(&read_file(dir, "stat")?).ok_or_else(|| malformed("stat"))
+}
+
+pub(crate) fn kin(dir: BorrowedFd<'_>) -> io::Result<Kin> {
+    Kin::parse(&read_file(dir, "stat")?).ok_or_else(|| malformed("stat"))
 }
 
 /// Field 22. The name, field 2, may hold spaces and parentheses, so counting starts behind its last one.

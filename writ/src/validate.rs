@@ -6,6 +6,7 @@
 mod identity;
 mod input;
 mod path;
+mod process;
 mod signature;
 
 use std::{
@@ -82,6 +83,7 @@ fn answer<'a>(line: &'a [u8], clock: &impl Fn() -> Timestamp) -> Answer<'a> {
         "jws_verify" => signature::jws_verify(input),
         "jwk_parse" => signature::jwk_parse(input),
         "sig_verify" => signature::sig_verify(input),
+        "container_info" => process::container_info(input),
         "x509_path" => path::x509_path(input, clock),
         unknown => {
             let error = format!("the operation {unknown:?} is not known to this version");

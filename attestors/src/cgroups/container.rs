@@ -159,14 +159,17 @@ impl Walk {
             return Ok(Some(Name { engine: Engine::of_prefix(engine), form: Form::Bare, id }));
         }
         let Some(name) = Name::parse(segment) else { return Ok(None) };
-        let fits = match self.place {
-            Place::Root | Place::Engine | Place::Kubelet => false,
-            Place::Slices | Place::User(_) => name.form == Form::Scope,
-            Place::Pod | Place::KubeletPod => name.form != Form::Payload,
-            Place::Docker | Place::Containerd => name.form == Form::Bare,
-            Place::Podman => name.engine == Engine::Podman && name.form == Form::Prefixed,
-            Place::Service => name.form == Form::Payload,
-        };
+        // A user's own Podman is one that may be asked; no other engine of users is.
+        let is_known_here = !matches!(self.owner, Owner::User(_)) || name.engine == Engine::Podman;
+        let fits = is_known_here
+            && match self.place {
+                Place::Root | Place::Engine | Place::Kubelet => false,
+                Place::Slices | Place::User(_) => name.form == Form::Scope,
+                Place::Pod | Place::KubeletPod => name.form != Form::Payload,
+                Place::Docker | Place::Containerd => name.form == Form::Bare,
+                Place::Podman => name.engine == Engine::Podman && name.form == Form::Prefixed,
+                Place::Service => name.form == Form::Payload,
+            };
         let engine = match self.place {
             Place::Docker => Engine::Docker,
             Place::Containerd => Engine::Containerd,

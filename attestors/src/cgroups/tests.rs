@@ -115,13 +115,8 @@ fn of_nested_containers_the_outermost_counts() {
 fn a_container_in_a_place_that_a_user_or_a_unit_owns_is_marked_as_theirs() {
     let user = "/user.slice/user-1000.slice/user@1000.service";
     is(&format!("{user}/user.slice/libpod-{{A}}.scope/container"), Engine::Podman, false, Owner::User(1000));
-    is(&format!("{user}/app.slice/docker-{{A}}.scope"), Engine::Docker, false, Owner::User(1000));
-    is(
-        &format!("{user}/user.slice/user-1001.slice/docker-{{A}}.scope"),
-        Engine::Docker,
-        false,
-        Owner::User(1000),
-    );
+    let nested = format!("{user}/user.slice/user-1001.slice/libpod-{{A}}.scope");
+    is(&nested, Engine::Podman, false, Owner::User(1000));
     let web = Owner::Unit("web.service".to_owned());
     is("/system.slice/web.service/libpod-payload-{A}", Engine::Podman, false, web);
 }
@@ -139,6 +134,8 @@ fn a_name_of_a_container_where_no_engine_makes_one_proves_nothing() {
         "/system.slice/web.service/kubepods/pod{UID}/{A}",
         "/user.slice/user-1000.slice/session-2.scope/docker-{A}.scope",
         "/user.slice/user-1000.slice/user@1000.service/docker/{A}",
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/docker-{A}.scope",
+        "/user.slice/user-1000.slice/user@1000.service/kubepods.slice/kubepods-pod{UID}.slice/crio-{A}.scope",
         "/user.slice/user-1000.slice/user@1000.service/app.slice/mine.service/docker-{A}.scope",
         "/user.slice/user-1000.slice/user@1001.service/docker-{A}.scope",
         "/system.slice/docker.service/docker/{A}",

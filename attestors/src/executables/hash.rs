@@ -12,12 +12,13 @@ use aws_lc_rs::digest::{Context, SHA256};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
+use super::elf;
 use crate::{recent::Recent, turns::Turns};
 
 /// Hashes files and remembers the results.
 #[derive(Debug)]
 pub(super) struct Hashes {
-    known: Arc<Mutex<Recent<State, Arc<str>>>>,
+    known: Arc<Mutex<Recent<State, Content>>>,
     by_file: Turns<State>,
     by_user: Turns<u32>,
     slots: Arc<Semaphore>,
@@ -32,6 +33,15 @@ pub(super) struct State {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+/// What was found in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Content {
+    /// Its hash, in lower-case hexadecimal.
+    pub(super) sha256: Arc<str>,
+    /// Its GNU build id, if it has one.
+    pub(super) build_id: Option<Arc<str>>,
 }
 
 /// Why there is no hash.
@@ -57,7 +67,7 @@ impl Default for Hashes {
 }
 
 impl Hashes {
-    /// The hash, in lower-case hexadecimal, of the file in this state that `open` opens. `user` is on
+    /// What is in the file in this state that `open` opens. `user` is on
     /// whose behalf: each has one file hashed at a time, so that nobody's heap of new binaries keeps
     /// another's waiting.
     ///
@@ -67,33 +77,33 @@ impl Hashes {
         state: State,
         user: u32,
         open: impl FnOnce() -> io::Result<File> + Send + 'static,
-    ) -> Result<Arc<str>, HashError> {
-        if let Some(hash) = self.remembered(&state) {
-            return Ok(hash);
+    ) -> Result<Content, HashError> {
+        if let Some(content) = self.remembered(&state) {
+            return Ok(content);
         }
         if state.size > LARGEST {
             return Err(HashError::TooLarge(state.size));
         }
         let of_file = self.by_file.wait(state).await;
-        if let Some(hash) = self.remembered(&state) {
-            return Ok(hash); // somebody else has had it hashed meanwhile
+        if let Some(content) = self.remembered(&state) {
+            return Ok(content); // somebody else has had it hashed meanwhile
         }
         let of_user = self.by_user.wait(user).await;
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let known = Arc::clone(&self.known);
         let hashing = spawn_blocking(move || {
             let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let hash = hash(open()?, &state)?;
+            let content = read(open()?, &state)?;
             if state.is_settled(began) {
-                known.lock().put(state, Arc::clone(&hash));
+                known.lock().put(state, content.clone());
             }
             drop((of_file, of_user, slot));
-            Ok(hash)
+            Ok(content)
         });
         hashing.await.unwrap_or_else(|broken| Err(HashError::Read(io::Error::other(broken))))
     }
 
-    fn remembered(&self, state: &State) -> Option<Arc<str>> {
+    fn remembered(&self, state: &State) -> Option<Content> {
         self.known.lock().get(state)
     }
 }
@@ -123,7 +133,7 @@ impl From<&Metadata> for State {
     }
 }
 
-fn hash(mut file: File, state: &State) -> Result<Arc<str>, HashError> {
+fn read(mut file: File, state: &State) -> Result<Content, HashError> {
     let is_unchanged = |file: &File| Ok::<_, io::Error>(State::from(&file.metadata()?) == *state);
     if !is_unchanged(&file)? {
         return Err(HashError::Changed);
@@ -142,10 +152,12 @@ fn hash(mut file: File, state: &State) -> Result<Arc<str>, HashError> {
             Err(error) => return Err(error.into()),
         }
     }
+    // Between the same two looks at its state, so that both are of one content.
+    let build_id = elf::build_id(&file)?.map(Into::into);
     if left > 0 || !is_unchanged(&file)? {
         return Err(HashError::Changed);
     }
-    Ok(hex::encode(context.finish()).into())
+    Ok(Content { sha256: hex::encode(context.finish()).into(), build_id })
 }
 
 /// 2 GiB take a second from memory; a model packed into an executable may be larger than one would think.
@@ -195,7 +207,7 @@ mod tests {
         let all = (0..100).map(|user| hashes.of(state, user % 7, counted(file.path(), &opened)));
         for hash in futures::future::join_all(all).await {
             let hash = hash.expect("a hash");
-            assert_eq!(&*hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+            assert_eq!(&*hash.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         }
         assert_eq!(opened.load(Relaxed), 1);
     }
@@ -220,7 +232,7 @@ mod tests {
         let now = State::from(&file.as_file().metadata().expect("metadata"));
         assert_ne!(now, state, "the file system noticed");
         let after = hashes.of(now, 0, counted(file.path(), &opened)).await.expect("a hash");
-        assert_ne!(before, after);
+        assert_ne!(before.sha256, after.sha256);
         let hashes = Hashes::default();
         let stale = hashes.of(state, 0, counted(file.path(), &opened)).await;
         assert!(matches!(stale, Err(HashError::Changed)), "{stale:?}");

@@ -67,12 +67,6 @@ impl Subject {
         clear(pid1.map_or_else(|| cgroups.unit(), |pid1| cgroups.unit_under(pid1)), evidence)
     }
 
-    /// Whether it is in the same cgroups as when an attestor first asked; if none did it does not matter.
-    pub(super) fn is_where_it_was(&self) -> bool {
-        let Some(Whereabouts { text: Ok(then), .. }) = self.cgroup.get() else { return true };
-        self.peer.cgroup().is_ok_and(|now| now == *then)
-    }
-
     fn whereabouts(&self) -> &Whereabouts {
         self.cgroup.get_or_init(|| {
             let text = self.peer.cgroup();

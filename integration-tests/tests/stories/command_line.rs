@@ -22,8 +22,10 @@ fn what_only_another_command_line_can_mend_exits_with_2_and_names_the_value() {
         (create(&[&one[..], &["/a", "--dns", "-"]].concat()), "\"-\" is not a DNS name"),
         (
             create(&["--spiffe-id", "/a", "--selector", "unix:uid:4294967296"]),
-            "unix:uid:4294967296 is out of range",
+            "a uid is a number from 0 to 4294967294",
         ),
+        (create(&["--spiffe-id", "/a", "--selector", "unix:UID:0"]), "did you mean unix:uid:0?"),
+        (create(&["--spiffe-id", "/a", "--selector", "gpu:model:a"]), "other_selector_kinds"),
         (create(&[&one[..], &["/a", "--ttl", "1500ms"]].concat()), "--ttl"),
         (vec!["entry", "update", "some-id"], "--clear"),
         (vec!["token", "create", "--ttl", "0s"], "--ttl"),
@@ -84,11 +86,10 @@ fn warnings_are_in_the_json_of_entries_that_are_made_and_applied() {
     assert!(warned.contains("no process has both unix:uid:5 and unix:uid:6"), "{warned}");
 
     let file = writ.data().with_extension("yaml");
-    let text =
-        "kind: Entry\nspiffe_id: /upper\nparent_id: local\nselectors: [unix:UID:0]\nx509_svid_ttl: 15m\n";
+    let text = "kind: Entry\nspiffe_id: /script\nparent_id: local\nselectors: [unix:path:/bin/sh]\nx509_svid_ttl: 15m\n";
     fs::write(&file, text).expect("it is ours");
     let applied = writ.ask(&["apply", "-f", &file.to_string_lossy()]);
-    assert!(applied["warnings"].to_string().contains("did you mean unix:uid:0?"), "{applied}");
+    assert!(applied["warnings"].to_string().contains("is an interpreter"), "{applied}");
     let listed = writ.ask(&["entry", "list"]);
     assert!(listed.to_string().contains("\"x509_svid_ttl\":900"), "{listed}");
 }

@@ -173,9 +173,44 @@ async fn a_token_over_spires_api_joins_and_names_its_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn writs_own_users_are_told_of_selectors_that_nothing_has_and_spires_api_takes_any() {
+    let host = Host::start().await;
+    for (selector, says) in [
+        ("gpu:model:a", "other_selector_kinds"),
+        ("unix:usr:web", "did you mean unix:user:web?"),
+        ("unix:uid:-1", "a uid is a number"),
+        ("x509pop:subject:cn:web", "a fact about nodes"),
+    ] {
+        let body = json!({ "spiffe_id": "/a", "parent": "n", "selectors": [selector] });
+        for mode in [Mode::Create, Mode::Upsert, Mode::DryRun] {
+            let applied = host.apply(mode, body.clone()).await;
+            assert_eq!(applied.code, Code::InvalidArgument, "{selector}");
+            assert!(applied.message.contains(says), "{}", applied.message);
+        }
+    }
+    let node = json!({ "spiffe_id": "/a", "parent": "unix:uid:1", "selectors": ["unix:uid:1"] });
+    assert!(host.apply(Mode::Create, node).await.message.contains("no node has it"));
+
+    let mut foreign = entry("/plugin", &[]);
+    foreign.id = "plugin".into();
+    foreign.selectors = vec![Selector { r#type: "gpu".into(), value: "model:a".into() }];
+    assert_eq!(create(&mut client(&host).await, vec![foreign]).await[0].0, 0);
+    // What it has already it may keep when a file is applied over it, and nothing else of the kind.
+    let listed = host.admin().await.list("entry", vec![]).await.unwrap();
+    let mut stored: serde_json::Value = serde_json::from_slice(&listed[0].body).unwrap();
+    stored["hint"] = json!("kept");
+    assert_eq!(host.apply(Mode::Upsert, stored.clone()).await.effect, Effect::Updated);
+    stored["selectors"] = json!(["gpu:model:b"]);
+    assert_eq!(host.apply(Mode::Upsert, stored).await.code, Code::InvalidArgument);
+    let update = json!({ "id": "plugin", "selectors": ["gpu:model:b"] });
+    assert_eq!(host.apply(Mode::Update, update).await.code, Code::InvalidArgument);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn apply_is_idempotent_and_a_dry_run_changes_nothing() {
     let host = Host::start().await;
-    let body = json!({ "spiffe_id": "/a", "parent": ["aws_iid:zone:a", "aws_iid:tag:web"], "selectors": ["unix:path:/bin/sh"] });
+    let body = json!({ "spiffe_id": "/a", "parent": ["aws_iid:az:a", "aws_iid:tag:role:web"], "selectors": ["unix:path:/bin/sh"] });
     let dry = host.apply(Mode::DryRun, body.clone()).await;
     assert_eq!(dry.effect, Effect::Created);
     assert!(host.admin().await.list("entry", vec![]).await.unwrap().is_empty());
@@ -211,7 +246,7 @@ async fn an_update_by_json_changes_the_fields_that_are_written() {
         (Mode::Update, json!({ "admin": true }), Code::InvalidArgument),
         (
             Mode::Create,
-            json!({ "id": "e", "spiffe_id": "/b", "parent": "n", "selectors": ["a:b"] }),
+            json!({ "id": "e", "spiffe_id": "/b", "parent": "n", "selectors": ["unix:uid:7"] }),
             Code::AlreadyExists,
         ),
         (Mode::Delete, json!({ "id": "e" }), Code::InvalidArgument),

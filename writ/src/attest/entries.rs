@@ -170,7 +170,7 @@ mod tests {
         let wrong = json!({ "spiffe_id": "/a", "parent": "local", "selector": ["unix:uid:1"] });
         assert!(whole(wrong, 0, &td).unwrap_err().to_string().contains("selector"));
         let wrong = json!({ "spiffe_id": "/a", "parent": "local", "selectors": ["unix:uid:-1"] });
-        assert!(whole(wrong, 0, &td).unwrap_err().to_string().contains("out of range"));
+        assert!(whole(wrong, 0, &td).unwrap_err().to_string().contains("a uid is a number"));
     }
 
     #[test]

@@ -342,3 +342,26 @@ fn an_array_is_no_question_and_no_input() {
     );
     assert!(answers.len() == 2 && answers.iter().all(|answer| answer.contains("\"reject\"")), "{answers:?}");
 }
+
+#[test]
+fn container_info_is_what_the_cgroups_say_and_mountinfo_is_not_asked() {
+    let (own, foreign) = ("a".repeat(64), "b".repeat(64));
+    let pod = "7e7e2b0c-41d7-4a59-9f7f-6f0c6f2f5b11";
+    let mountinfo = format!("1 0 0:1 /docker/{foreign} /sys/fs/cgroup rw - cgroup2 none rw\n");
+    for (cgroup, container_id, pod_uid) in [
+        (format!("0::/kubepods/besteffort/pod{pod}/{own}\n"), own.as_str(), pod),
+        (format!("0::/docker/{own}/docker/{foreign}\n"), &own, ""),
+        ("0::/system.slice/web.service\n".to_owned(), "", ""),
+    ] {
+        let value = accepted("container_info", json!({ "cgroup": cgroup, "mountinfo": mountinfo }));
+        assert_eq!(value, json!({ "container_id": container_id, "pod_uid": pod_uid }));
+    }
+    for unclear in [
+        format!("0::/../docker/{own}\n"),
+        format!("1:cpu:/docker/{own}\n0::/docker/{foreign}\n"),
+        format!("0::/user.slice/user-7.slice/user@7.service/docker-{foreign}.scope\n"),
+        "nonsense".to_owned(),
+    ] {
+        assert_rejected("container_info", json!({ "cgroup": unclear, "mountinfo": mountinfo }));
+    }
+}
