@@ -7,7 +7,8 @@ use std::{error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const ROOT: &str = "proto";
-const WORKLOAD: &[&str] = &["spiffe/workload/workload.proto", "writ/explain/v1/explain.proto"];
+const WORKLOAD: &[&str] =
+    &["spiffe/workload/workload.proto", "writ/explain/v1/explain.proto", "writ/launch/v1/launch.proto"];
 const SERVER: &[&str] = &[
     "grpc/health/v1/health.proto",
     "spire/api/server/agent/v1/agent.proto",

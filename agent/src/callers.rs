@@ -6,13 +6,16 @@ use attestors::WorkloadAttestors;
 use peer::Peer;
 use registry::objects::Entry;
 use spiffe::{Audiences, Bundles, Timestamp};
-use tokio::sync::watch;
-use workload_api::{CannotIdentify, Entitled, NoExplanation, NoToken, Source, Standing, Svids};
+use tokio::sync::{mpsc, watch};
+use workload_api::{
+    CannotIdentify, Command, Entitled, LaunchEvent, NoExplanation, NoLaunch, NoToken, Source, Standing, Svids,
+};
 
 use crate::{
     clock,
     explain::{self, Asker},
     identities::{Asked, Identities},
+    launch::Launcher,
     matching::Facts,
     tokens::Tokens,
 };
@@ -22,6 +25,7 @@ pub(crate) struct Callers {
     identities: Arc<Identities>,
     tokens: Arc<Tokens>,
     attestors: Arc<WorkloadAttestors>,
+    launcher: Arc<Launcher>,
 }
 
 /// A process of which something was proved. It is made by `identify` alone, so nobody is served who was
@@ -38,8 +42,9 @@ impl Callers {
         identities: Arc<Identities>,
         tokens: Arc<Tokens>,
         attestors: Arc<WorkloadAttestors>,
+        launcher: Arc<Launcher>,
     ) -> Self {
-        Self { identities, tokens, attestors }
+        Self { identities, tokens, attestors, launcher }
     }
 }
 
@@ -88,5 +93,9 @@ impl Source for Callers {
 
     async fn explain(&self, asker: &Arc<Peer>, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
         explain::explain(&self.identities, &self.attestors, Asker::Workload(asker), pid).await
+    }
+
+    fn launch(&self, asker: &Arc<Peer>, command: Command) -> mpsc::Receiver<Result<LaunchEvent, NoLaunch>> {
+        self.launcher.launch(asker, command)
     }
 }

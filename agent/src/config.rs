@@ -7,6 +7,8 @@ use server_api::ServerAddress;
 use spiffe::{Pin, TrustDomain};
 use zeroize::Zeroizing;
 
+pub use crate::launch::config::{EndsWith, Launch, Program};
+
 /// The configuration of an agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +61,9 @@ pub struct Config {
     /// What proves facts about processes.
     #[serde(default)]
     pub attestors: attestors::Config,
+    /// Commands that are measured before they run.
+    #[serde(default)]
+    pub launch: Launch,
 }
 
 /// What a SPIRE server is known by. It has no pin; its trust bundle takes the pin's place.
@@ -117,11 +122,17 @@ impl Config {
             svid_prefetch: svid_prefetch(),
             limits: Limits::default(),
             attestors: attestors::Config::default(),
+            launch: Launch::default(),
         }
     }
 
     /// Whether what is said goes together.
     pub fn check(&self) -> Result<(), Contradiction> {
+        if self.launch.forbidden().is_some() {
+            return Err(Contradiction(
+                "launch.env or launch.pass lists a variable that makes some loader or interpreter run other code; remove it",
+            ));
+        }
         let Some(spire) = &self.spire else { return Ok(()) };
         let wrong = |says| Err(Contradiction(says));
         if self.pin.is_some() || self.insecure_bootstrap || self.bundle_file.is_some() {

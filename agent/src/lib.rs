@@ -14,6 +14,7 @@ mod identities;
 mod issue;
 mod jitter;
 mod keys;
+mod launch;
 mod matching;
 mod publication;
 mod replica;

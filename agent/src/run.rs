@@ -26,6 +26,7 @@ use crate::{
     identities::Identities,
     jitter::Seed,
     keys::Keys,
+    launch::Launcher,
     report::{Fixed, Report},
     shell::Shell,
     spine::Kept,
@@ -125,7 +126,9 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let attestors = Arc::new(attestors(&config, executions.ok(), health.metrics())?);
     let report = Arc::new(Report::new(fixed, identities.clone(), attestors.clone()));
     let health_address = serve_health(&config, &health, &shutdown).await?;
-    let callers = Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone()));
+    let launcher = Launcher::open(&config, &workload_socket, attestors.launches().clone())?;
+    let callers =
+        Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone(), Arc::new(launcher)));
     let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));
     let public = public::open(
         workload_socket.clone(),

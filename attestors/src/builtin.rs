@@ -8,7 +8,13 @@ use crate::{
     BadConfig, Config, WorkloadAttestor,
     executables::Executables,
     workload::{
-        binary::Binary, cgroup::Cgroup, docker::Docker, k8s::K8s, process::Process, systemd::Systemd,
+        binary::Binary,
+        cgroup::Cgroup,
+        docker::Docker,
+        k8s::K8s,
+        launch::{Launch, Launches},
+        process::Process,
+        systemd::Systemd,
         unix::Unix,
     },
 };
@@ -16,6 +22,7 @@ use crate::{
 pub(crate) fn workload(
     config: &Config,
     executions: Option<Arc<Executions>>,
+    launches: &Arc<Launches>,
 ) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
     let executables = Arc::new(Executables::new(executions));
     Ok(vec![
@@ -26,5 +33,6 @@ pub(crate) fn workload(
         Box::new(Cgroup::new()),
         Box::new(Process::new(Arc::clone(&executables))),
         Box::new(Binary::new(executables)),
+        Box::new(Launch::new(Arc::clone(launches))),
     ])
 }

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod docker;
 mod failures;
 pub mod k8s;
+pub mod launch;
 pub mod process;
 mod standing;
 mod subject;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use futures::{FutureExt, future::join_all};
 use peer::{Changed, Executions, Peer};
 
-use self::failures::Failures;
+use self::{failures::Failures, launch::Launches};
 pub use self::{
     standing::{Said, Standing, State},
     subject::Subject,
@@ -58,6 +59,7 @@ pub struct WorkloadAttestors {
     /// Those that the operator switched off.
     off: Vec<&'static str>,
     on_failure: Box<dyn Fn(&'static str) + Send + Sync>,
+    launches: Arc<Launches>,
 }
 
 impl WorkloadAttestors {
@@ -68,8 +70,10 @@ impl WorkloadAttestors {
 
     /// The same, which believe the kernel's records of executed programs more than what processes show.
     pub fn with_executions(config: &Config, executions: Option<Arc<Executions>>) -> Result<Self, BadConfig> {
-        let mut all = Self { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()) };
-        for attestor in builtin::workload(config, executions)? {
+        let launches = Arc::default();
+        let builtin = builtin::workload(config, executions, &launches)?;
+        let mut all = Self { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()), launches };
+        for attestor in builtin {
             all = all.and(attestor);
         }
         let has = |name: &String| all.iter().any(|attestor| attestor.name() == name);
@@ -85,6 +89,11 @@ impl WorkloadAttestors {
     /// Those that this program brings along, with nothing configured.
     pub fn builtin() -> Self {
         Self::new(&Config::default()).expect("what is not configured cannot be wrong")
+    }
+
+    /// Where the agent notes what it launched.
+    pub fn launches(&self) -> &Arc<Launches> {
+        &self.launches
     }
 
     /// One more, which knows what only the agent knows.

@@ -136,6 +136,17 @@ impl Peer {
         self.pidfd.exited().await;
     }
 
+    /// Its /proc directory.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Sends it a signal, and to no later process of its number.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        let signal = rustix::process::Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(rustix::process::pidfd_send_signal(&self.pidfd, signal)?)
+    }
+
     /// Its number, for people to read. Numbers are reused: to tell processes apart use [`Self::process`].
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -13,13 +13,14 @@
 //! under other ids, which is refused; and what runs inside an image need not be what is in its file.
 //!
 //! Not here: what the facts mean (`attestors`), who may have what (`agent`), and any protocol. This is
-//! the only room with `unsafe` in it: in `pidfd.rs`, `ready.rs` and `executions/ring.rs`.
+//! the only room with `unsafe` in it: in `pidfd.rs`, `ready.rs`, `executions/ring.rs` and `launch/`.
 
 mod credentials;
 mod executions;
 mod held;
 mod image;
 mod kin;
+pub mod launch;
 mod listener;
 mod now;
 mod pidfd;

@@ -125,6 +125,13 @@ pub mod writ {
             v1, "writ.node.v1"
         }
     }
+    /// Starting a command that is measured before it runs.
+    pub mod launch {
+        generated! {
+            /// `writ.launch.v1`
+            v1, "writ.launch.v1"
+        }
+    }
     /// What an agent sees of a process.
     pub mod explain {
         generated! {

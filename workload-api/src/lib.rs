@@ -14,6 +14,7 @@ mod fetch_x509_bundles;
 mod fetch_x509_svid;
 mod grpc;
 mod headers;
+mod launch;
 mod limits;
 mod reflection;
 mod refusal;
@@ -27,6 +28,7 @@ mod validate_jwt_svid;
 mod wire;
 
 pub use entitled::Entitled;
+pub use launch::{Command, LaunchEvent, NoLaunch};
 pub use limits::Limits;
 pub use routes::WorkloadApi;
 pub use source::{CannotIdentify, NoExplanation, NoToken, Source, Standing};

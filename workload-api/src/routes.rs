@@ -20,6 +20,7 @@ use crate::{
     fetch_x509_bundles::fetch_x509_bundles,
     fetch_x509_svid::fetch_x509_svid,
     grpc, headers,
+    launch::launch,
     limits::REQUEST_BYTES,
     reflection,
     refusal::Refusal,
@@ -147,6 +148,10 @@ impl<S: Source> Service for WorkloadApi<S> {
                     Err(status) => Err(status),
                 }
             }
+            Some(("writ.launch.v1.Launch", "Run")) => match grpc::read_message(request.into_body()).await {
+                Ok(message) => launch(&self, &session, &message).map(grpc::messages),
+                Err(status) => Err(status),
+            },
             Some(("grpc.health.v1.Health", _)) => match self.health.clone().call(request).await {
                 Ok(response) => Ok(response),
                 Err(never) => match never {},

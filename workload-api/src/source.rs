@@ -5,9 +5,9 @@ use std::sync::Arc;
 use peer::Peer;
 use registry::objects::Entry;
 use spiffe::{Audiences, Bundles, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::{Entitled, Svids};
+use crate::{Command, Entitled, LaunchEvent, NoLaunch, Svids};
 
 /// Knows processes and what they may have.
 pub trait Source: Send + Sync + 'static {
@@ -52,6 +52,9 @@ pub trait Source: Send + Sync + 'static {
         asker: &Arc<Peer>,
         pid: Option<u32>,
     ) -> impl Future<Output = Result<Vec<u8>, NoExplanation>> + Send;
+
+    /// Measures a command and starts it for the asker; what happens until it has ended.
+    fn launch(&self, asker: &Arc<Peer>, command: Command) -> mpsc::Receiver<Result<LaunchEvent, NoLaunch>>;
 }
 
 /// Where a caller stands.

@@ -1,6 +1,7 @@
 //! How answers look on the wire. Nothing outside this file knows the generated messages.
 
 mod claims;
+mod launch;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use spiffe::{Audiences, Bundle, SpiffeId, audience, jwt};
 use zeroize::Zeroizing;
 
 use self::claims::claims;
+pub(crate) use self::launch::{launch_event, launch_request};
 use crate::{Entitled, Svids, grpc::MESSAGE_HEADER_BYTES, refusal::Refusal};
 
 /// The answer to FetchX509SVID, framed. It holds private keys, so it is wiped when its last user drops it.

@@ -37,7 +37,12 @@ impl WorkloadAttestor for Scripted {
 }
 
 fn scripted(names: &[&'static str]) -> (WorkloadAttestors, Arc<AtomicUsize>) {
-    let mut all = WorkloadAttestors { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()) };
+    let mut all = WorkloadAttestors {
+        attestors: Vec::new(),
+        off: Vec::new(),
+        on_failure: Box::new(|_| ()),
+        launches: Arc::default(),
+    };
     let asked = Arc::default();
     for name in names {
         all = all.and(Box::new(Scripted { name, asked: Arc::clone(&asked) }));

@@ -28,6 +28,7 @@ mod inside;
 mod jwt;
 mod kill_nine;
 mod kubernetes_pods;
+mod launch;
 mod mint;
 mod network;
 mod nodes;

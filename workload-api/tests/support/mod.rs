@@ -26,14 +26,17 @@ use proto::workload::{
 };
 use registry::objects::Entry;
 use spiffe::{Audiences, Bundle, Bundles, PrivateKey, Timestamp};
-use tokio::{net::UnixStream, sync::watch};
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, watch},
+};
 use tonic::{
     Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use workload_api::{
-    CannotIdentify, Entitled, Identity, Limits, NoExplanation, NoToken, Source, Standing, Svids, WorkloadApi,
-    X509Svid, socket,
+    CannotIdentify, Command, Entitled, Identity, LaunchEvent, Limits, NoExplanation, NoLaunch, NoToken,
+    Source, Standing, Svids, WorkloadApi, X509Svid, socket,
 };
 
 /// Nothing in a test takes longer.
@@ -116,6 +119,12 @@ impl Source for Commanded {
             Some(1) => Err(NoExplanation::NotYours(1)),
             pid => Ok(format!("{{\"pid\":{}}}", pid.unwrap_or(asker.pid())).into_bytes()),
         }
+    }
+
+    fn launch(&self, _: &Arc<Peer>, _: Command) -> mpsc::Receiver<Result<LaunchEvent, NoLaunch>> {
+        let (answers, receiver) = mpsc::channel(1);
+        answers.try_send(Err(NoLaunch("nothing is launched here".to_owned()))).expect("there is room");
+        receiver
     }
 }
 

@@ -24,6 +24,7 @@ mod node;
 pub(crate) mod output;
 #[cfg(all(feature = "server", feature = "agent"))]
 pub(crate) mod paint;
+mod run;
 #[cfg(feature = "server")]
 pub(crate) mod server;
 pub(crate) mod sockets;
@@ -132,6 +133,9 @@ enum Verb {
     /// Be a workload: fetch what the agent gives this process
     #[command(subcommand, after_help = fetch::EXAMPLES)]
     Fetch(fetch::Fetch),
+    /// Measure a command, then run it in a cgroup of its own, with an identity by what was measured
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::Run),
     /// Show what the agent sees of a process, and which entries match or almost match
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
@@ -202,6 +206,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
         #[cfg(feature = "server")]
         Verb::Backup(verb) => client(backup::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
+        Verb::Run(command) => client(run::run(command, &shared)),
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
         #[cfg(feature = "agent")]
         Verb::Attest(verb) => client(attest::run(verb, &shared)),

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent_status;
 pub(crate) mod explain;
+pub(crate) mod launch;
 pub(crate) mod workload;
 
 use std::path::Path;
