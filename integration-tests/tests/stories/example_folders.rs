@@ -10,7 +10,7 @@ use serde_json::Value;
 use integration_tests::{Answer, Folder, Writ, needs, writ_binary, writ_command};
 
 /// Each has entries and tests.
-const FOLDERS: [&str; 4] = ["ci", "docker", "kubernetes", "systemd"];
+const FOLDERS: [&str; 5] = ["ci", "docker", "kubernetes", "run", "systemd"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
@@ -59,6 +59,19 @@ fn the_pipeline_tries_its_tests_on_a_server_and_an_agent_of_its_own_and_leaves_n
     assert!(xml.contains("tests=\"4\" failures=\"0\" errors=\"0\" skipped=\"0\""), "{xml}");
     let left = std::fs::read_dir(work.path()).expect("it is ours").count();
     assert_eq!(left, 1, "only the report is left");
+}
+
+#[test]
+fn the_launch_is_measured_and_started_by_its_test_and_the_script_alone_is_nobody() {
+    if !(needs::root() && needs::program("python3", "python3")) {
+        return;
+    }
+    let writ = Writ::up();
+    let entries = folder("run").join("entries.yaml");
+    let _ = writ.run(&["apply", "--file", &entries.to_string_lossy()]).done();
+    let mut command = writ.command(&["attest", "test", "attest-tests.yaml", "--output", "json"]);
+    let report = Answer::of(command.current_dir(folder("run"))).done().json();
+    assert_eq!((&report["passed"], &report["failed"]), (&5.into(), &0.into()), "{report}");
 }
 
 #[test]

@@ -53,8 +53,8 @@ pub(crate) enum Subject {
     Facts(Facts),
     /// A program that is started.
     Process(Program),
-    /// A program that is started by `writ run`.
-    Launch(Program),
+    /// A program that is measured and started by the agent, as `writ run` asks it to.
+    Launch(Launched),
     /// A container that is started, or one that runs.
     Container(Container),
     /// A unit of systemd that is started, or one that runs.
@@ -82,6 +82,13 @@ pub(crate) struct Program {
     pub(crate) command: Vec<String>,
     /// Whom it runs as.
     pub(crate) user: Option<String>,
+}
+
+/// A program to launch. It runs as whoever runs the tests.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Launched {
+    pub(crate) command: Vec<String>,
 }
 
 /// A container, by its name or by what to run.
@@ -181,7 +188,7 @@ struct Written {
     name: String,
     facts: Option<Facts>,
     process: Option<Program>,
-    launch: Option<Program>,
+    launch: Option<Launched>,
     container: Option<Container>,
     unit: Option<Unit>,
     pid_of: Option<Vec<String>>,
@@ -235,9 +242,8 @@ impl Subject {
                 Some("facts has none; give selectors, a recording or the text of a cgroup file")
             }
             Self::Facts(_) => None,
-            Self::Process(program) | Self::Launch(program) => {
-                program.command.is_empty().then_some(no_program)
-            }
+            Self::Process(program) => program.command.is_empty().then_some(no_program),
+            Self::Launch(launched) => launched.command.is_empty().then_some(no_program),
             Self::PidOf(command) => command.is_empty().then_some(no_program),
             Self::Container(container) => (container.name.is_some() == container.image.is_some())
                 .then_some("a container has either the name of one that runs or an image to start"),

@@ -1,8 +1,10 @@
 //! Things that are started for a test, and ended with it: a process, a launch, a container, a unit.
 
 use std::{
+    fs::File,
     io,
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -14,7 +16,11 @@ use nix::{
 };
 use tokio::time::timeout;
 
-use super::file::{Container, Engine, Program, Subject, Unit};
+use super::file::{Container, Engine, Launched, Program, Subject, Unit};
+use crate::{
+    cli::sockets::Sockets,
+    wire::launch::{Asked, Launch, Told, launch},
+};
 
 /// What runs for a test. Whatever was started is ended when this is dropped.
 pub(crate) struct Running {
@@ -26,6 +32,11 @@ enum Started {
     /// It was there before.
     Nothing,
     Child(Child),
+    /// The agent ends it when nobody listens any more.
+    Launched {
+        _launch: Launch,
+        _null: File,
+    },
     /// What the command line of an engine or of systemd must be told.
     Told {
         end: Vec<String>,
@@ -34,11 +45,15 @@ enum Started {
 
 impl Running {
     /// Starts what a test is about; facts need nothing that runs.
-    pub(crate) async fn start(subject: &Subject, within: Duration) -> Result<Option<Self>> {
+    pub(crate) async fn start(
+        subject: &Subject,
+        within: Duration,
+        sockets: &Sockets,
+    ) -> Result<Option<Self>> {
         let running = match subject {
             Subject::Facts(_) => return Ok(None),
             Subject::Process(program) => child(command(&program.command)?, program)?,
-            Subject::Launch(program) => launch(program)?,
+            Subject::Launch(launched) => launched_by_agent(launched, &sockets.workload()?, within).await?,
             Subject::Container(container) => in_container(container, within).await?,
             Subject::Unit(unit) => in_unit(unit, within).await?,
             Subject::PidOf(asked) => {
@@ -53,7 +68,7 @@ impl Running {
     pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         match &mut self.started {
             Started::Child(child) => child.try_wait(),
-            Started::Nothing | Started::Told { .. } => Ok(None),
+            Started::Nothing | Started::Launched { .. } | Started::Told { .. } => Ok(None),
         }
     }
 }
@@ -61,7 +76,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         match &mut self.started {
-            Started::Nothing => {}
+            Started::Nothing | Started::Launched { .. } => {}
             Started::Child(child) => {
                 // Not reaped yet, so the group is still its own.
                 if matches!(child.try_wait(), Ok(None)) {
@@ -91,12 +106,26 @@ fn child(mut command: Command, program: &Program) -> Result<Running> {
     Ok(Running { pid, started: Started::Child(child) })
 }
 
-/// The same by `writ run`, which becomes the program.
-fn launch(program: &Program) -> Result<Running> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new(own);
-    command.args(["run", "--"]).args(&program.command);
-    child(command, program)
+/// The same, measured and started by the agent. Nobody reads what it prints.
+async fn launched_by_agent(launched: &Launched, socket: &Path, within: Duration) -> Result<Running> {
+    let null = File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
+    let descriptor = u32::try_from(null.as_raw_fd()).context("a descriptor is not negative")?;
+    let command = launched.command.iter().map(|word| word.clone().into_bytes().into()).collect();
+    let asked = Asked { command, measure_only: false, descriptors: [descriptor; 3], terminal: None };
+    let begun = async {
+        let mut launch = launch(socket, asked).await?;
+        loop {
+            match launch.next().await? {
+                Some(Told::Started(pid)) => return Ok((pid, launch)),
+                Some(Told::Ended(code)) => bail!("it ended at once, with exit code {code}"),
+                Some(Told::Measuring(..) | Told::Measured(_)) => {}
+                None => bail!("the agent ended before the command began"),
+            }
+        }
+    };
+    let begun = timeout(within, begun).await.map_err(|_| anyhow!("it was not launched within {within:?}"))?;
+    let (pid, launch) = begun.with_context(|| format!("cannot launch {}", launched.command[0]))?;
+    Ok(Running { pid, started: Started::Launched { _launch: launch, _null: null } })
 }
 
 async fn in_container(container: &Container, within: Duration) -> Result<Running> {

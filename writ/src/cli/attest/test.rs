@@ -101,7 +101,8 @@ impl Stage<'_> {
             let seen = self.with_ids(seen, test, true).await?;
             return Ok((judge(&test.expect, &seen), seen.notes));
         }
-        let Some(mut running) = Running::start(&test.subject, test.within).await? else {
+        let Some(mut running) = Running::start(&test.subject, test.within, &self.shared.sockets).await?
+        else {
             bail!("there is nothing to start");
         };
         loop {
