@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use attestors::node;
 use serde::{Deserialize, Serialize};
 use server_api::ServerAddress;
 use spiffe::{Pin, TrustDomain};
@@ -32,6 +33,9 @@ pub struct Config {
     /// A file that holds the join token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// How this node attests, if not by a join token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_attestor: Option<node::agent::Config>,
     /// What the server is known by if it is a SPIRE server; else it is a Writ server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spire: Option<SpireServer>,
@@ -112,6 +116,7 @@ impl Config {
             bundle_file: None,
             token: None,
             token_file: None,
+            node_attestor: None,
             spire: None,
             insecure_bootstrap: false,
             state_dir,
@@ -133,8 +138,11 @@ impl Config {
                 "launch.env or launch.pass lists a variable that makes some loader or interpreter run other code; remove it",
             ));
         }
-        let Some(spire) = &self.spire else { return Ok(()) };
         let wrong = |says| Err(Contradiction(says));
+        if self.node_attestor.is_some() && (self.token.is_some() || self.token_file.is_some()) {
+            return wrong("a node attests in one way: remove node_attestor, or token and token_file");
+        }
+        let Some(spire) = &self.spire else { return Ok(()) };
         if self.pin.is_some() || self.insecure_bootstrap || self.bundle_file.is_some() {
             return wrong(
                 "a SPIRE server is known by spire.trust_bundle; remove pin, bundle_file and insecure_bootstrap",

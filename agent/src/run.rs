@@ -201,6 +201,7 @@ fn terms(config: &Config) -> Result<Terms, Error> {
         insecure_bootstrap: config.insecure_bootstrap,
         anchor: config.bundle_file.clone().map(|file| Anchor { file }),
         token,
+        attestor: config.node_attestor.clone(),
         spire: config.spire.clone(),
     })
 }

@@ -15,6 +15,7 @@ mod executables;
 #[cfg(test)]
 mod fuzz;
 pub mod kube;
+pub mod node;
 mod recent;
 pub mod selectors;
 mod turns;

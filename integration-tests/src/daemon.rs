@@ -215,8 +215,18 @@ impl Agent {
     /// Joins a SPIRE server with one of its tokens, asking it every second what changed.
     #[must_use]
     pub fn join_spire(server: &crate::spire::Server, token: &str) -> Self {
+        Self::at_spire(server, &format!("token = {token:?}\n"), "")
+    }
+
+    /// Attests at a SPIRE server by what this table says.
+    #[must_use]
+    pub fn attest_at_spire(server: &crate::spire::Server, attestor: &str) -> Self {
+        Self::at_spire(server, "", attestor)
+    }
+
+    fn at_spire(server: &crate::spire::Server, token: &str, attestor: &str) -> Self {
         let folder = Folder::new();
-        let config = spire_config(server, token, &folder);
+        let config = spire_config(server, token, attestor, &folder);
         let (running, _) = run("agent", &config, &folder);
         Self { running, config, folder }
     }
@@ -224,7 +234,8 @@ impl Agent {
     /// Starts it again with the server's present bundle and another token.
     pub fn give_again(&mut self, server: &crate::spire::Server, token: &str) {
         kill(&mut self.running);
-        self.config = spire_config(server, token, &self.folder);
+        let token = format!("token = {token:?}\n");
+        self.config = spire_config(server, &token, "", &self.folder);
         (self.running, _) = run("agent", &self.config, &self.folder);
     }
 
@@ -312,12 +323,12 @@ impl Agent {
 }
 
 /// An agent of a SPIRE server that asks it every second what changed.
-fn spire_config(server: &crate::spire::Server, token: &str, folder: &Folder) -> PathBuf {
+fn spire_config(server: &crate::spire::Server, token: &str, attestor: &str, folder: &Folder) -> PathBuf {
     let bundle = folder.write("spire.pem", server.commands.bundle());
     let [state, private, public] = ["state", "private", "public"].map(|name| folder.join(name));
     let config = format!(
-        "server = {:?}\ntoken = {token:?}\nstate_dir = {state:?}\nprivate_dir = {private:?}\npublic_dir = {public:?}\n\
-         [spire]\ntrust_domain = \"writ.local\"\ntrust_bundle = {bundle:?}\nsync_interval = \"1s\"\n",
+        "server = {:?}\n{token}state_dir = {state:?}\nprivate_dir = {private:?}\npublic_dir = {public:?}\n\
+         [spire]\ntrust_domain = \"writ.local\"\ntrust_bundle = {bundle:?}\nsync_interval = \"1s\"\n{attestor}",
         server.address,
     );
     folder.write("agent.toml", config)

@@ -13,6 +13,7 @@ pub mod engine;
 mod folder;
 pub mod needs;
 pub mod node;
+pub mod pki;
 pub mod raw;
 mod running;
 pub mod spire;

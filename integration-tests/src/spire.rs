@@ -54,7 +54,7 @@ pub struct Joining<'a> {
     pub address: &'a str,
     /// Certificates, in PEM.
     pub bundle: &'a str,
-    /// The join token.
+    /// The join token; empty where it attests by something else.
     pub token: &'a str,
 }
 
@@ -117,6 +117,20 @@ impl Server {
     /// The same with keys that are kept on disk, or in memory only.
     #[must_use]
     pub fn start_with_keys(keys: &str, more: &str) -> Option<Self> {
+        Self::start_with_plugins(keys, more, "NodeAttestor \"join_token\" { plugin_data {} }")
+    }
+
+    /// One whose agents attest by this plugin with this configuration, and not by tokens.
+    #[must_use]
+    pub fn start_with_attestor(name: &str, data: &str) -> Option<Self> {
+        Self::start_with_plugins(
+            "disk",
+            "",
+            &format!("NodeAttestor \"{name}\" {{ plugin_data {{ {data} }} }}"),
+        )
+    }
+
+    fn start_with_plugins(keys: &str, more: &str, attestor: &str) -> Option<Self> {
         let program = needs::spire("spire-server")?;
         let folder = Folder::new();
         let socket = folder.join("api.sock");
@@ -139,7 +153,7 @@ impl Server {
 }}
 plugins {{
     DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = {store:?} }} }}
-    NodeAttestor "join_token" {{ plugin_data {{}} }}
+    {attestor}
     KeyManager "{keys}" {{ plugin_data {{ {key_file} }} }}
 }}
 "#
@@ -175,24 +189,41 @@ impl Agent {
     /// Starts one that joins; `None` where it was not built.
     #[must_use]
     pub fn join(joining: Joining<'_>) -> Option<Self> {
-        let agent = Self::begin(joining)?;
+        Self::begin(joining).map(Self::listening)
+    }
+
+    /// Starts one that attests by a plugin of its own, with this configuration in its `plugins` block,
+    /// and not by its token.
+    #[must_use]
+    pub fn attest(joining: Joining<'_>, plugin: &str) -> Option<Self> {
+        Self::begin_with(joining, plugin).map(Self::listening)
+    }
+
+    fn listening(agent: Self) -> Self {
         let socket = agent.workload_socket();
         let log = || agent.log();
         eventually(&format!("the SPIRE agent listens\n{}", log()), PATIENCE, || {
             UnixStream::connect(&socket).ok()
         });
-        Some(agent)
+        agent
     }
 
     /// The same without waiting until it serves.
     #[must_use]
     pub fn begin(joining: Joining<'_>) -> Option<Self> {
+        Self::begin_with(joining, "NodeAttestor \"join_token\" { plugin_data {} }")
+    }
+
+    /// The same by any plugin, without waiting until it serves.
+    #[must_use]
+    pub fn begin_with(joining: Joining<'_>, plugin: &str) -> Option<Self> {
         let program = needs::spire("spire-agent")?;
         let folder = Folder::new();
         let (host, port) = joining.address.rsplit_once(':').expect("an address has a port");
         let bundle = folder.write("bundle.pem", joining.bundle);
         let (data, socket) = (folder.join("data"), folder.join("public/api.sock"));
         let Joining { trust_domain, token, .. } = joining;
+        let token = if token.is_empty() { String::new() } else { format!("join_token = \"{token}\"") };
         let config = format!(
             r#"agent {{
     data_dir = {data:?}
@@ -202,11 +233,11 @@ impl Agent {
     socket_path = {socket:?}
     trust_bundle_path = {bundle:?}
     trust_domain = "{trust_domain}"
-    join_token = "{token}"
+    {token}
     experimental {{ sync_interval = "1s" }}
 }}
 plugins {{
-    NodeAttestor "join_token" {{ plugin_data {{}} }}
+    {plugin}
     KeyManager "disk" {{ plugin_data {{ directory = {data:?} }} }}
     WorkloadAttestor "unix" {{ plugin_data {{}} }}
 }}

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use attestors::node;
 use registry::Settings;
 use serde::{Deserialize, Serialize};
 use server_api::ServerAddress;
@@ -52,6 +53,9 @@ pub struct Config {
     /// Where `/live`, `/ready` and `/metrics` are; nowhere without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_listen: Option<SocketAddr>,
+    /// How nodes may attest besides join tokens.
+    #[serde(default)]
+    pub node_attestors: node::server::Config,
 }
 
 /// Where the authorities' keys are kept.
@@ -95,6 +99,7 @@ impl Config {
             return_window: return_window(),
             other_selector_kinds: Vec::new(),
             health_listen: None,
+            node_attestors: node::server::Config::default(),
         }
     }
 
@@ -129,6 +134,11 @@ impl Config {
             }
         }
         Ok(warnings)
+    }
+
+    /// Whether nodes could attest as it says; no file is looked at.
+    pub fn check_attestors(&self) -> Result<(), node::server::ConfigError> {
+        self.node_attestors.check(&self.trust_domain)
     }
 
     /// What decisions depend on.

@@ -17,6 +17,10 @@ pub(crate) struct Figures {
     pub(crate) joined: Counter,
     /// Join tokens that were shown and never made.
     pub(crate) refused_joins: Counter,
+    /// Nodes that proved who they are by something else, and were admitted.
+    pub(crate) attested: Counter,
+    /// Proofs that were none, or of nodes that are not admitted.
+    pub(crate) not_attested: Counter,
     /// Nodes that returned by their key.
     pub(crate) returned: Counter,
     /// Returns that were refused.
@@ -33,6 +37,8 @@ impl Figures {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let counter = |name, help, labels| metrics.counter(name, help, labels);
         let (svids, joins) = ("writ_server_svids_total", "writ_server_joins_total");
+        let (attestations, about_attestations) =
+            ("writ_server_attestations_total", "Nodes that came with another proof than a join token.");
         let (returns, about_returns) =
             ("writ_server_returns_total", "Nodes that came back by their key alone.");
         let (about_svids, about_joins) =
@@ -45,6 +51,8 @@ impl Figures {
             no_tokens: counter(tokens, about_tokens, &[("result", "refused")]),
             joined: counter(joins, about_joins, &[("result", "joined")]),
             refused_joins: counter(joins, about_joins, &[("result", "unknown_token")]),
+            attested: counter(attestations, about_attestations, &[("result", "admitted")]),
+            not_attested: counter(attestations, about_attestations, &[("result", "refused")]),
             returned: counter(returns, about_returns, &[("result", "returned")]),
             refused_returns: counter(returns, about_returns, &[("result", "refused")]),
             streams: metrics.gauge("writ_server_streams", "Agents that follow.", &[]),

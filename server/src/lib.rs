@@ -4,6 +4,7 @@
 //! Start with [`run`]. A change goes from `glue` (the wire) through `api` to `ledger` and `writer`;
 //! from there `push` takes it to the agents it concerns. `ca` signs; `callers` says who may call what.
 
+mod admit;
 mod api;
 mod attest;
 pub mod backup;
@@ -28,6 +29,7 @@ mod writer;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use attestors::node::server::{ConfigError, NodeAttestors};
 pub use ca::{IssueError, KeyStoreError};
 pub use callers::{CALLERS, May};
 pub use config::{CaKeys, Config, ConfigProblem};
@@ -43,8 +45,8 @@ pub use turns::TurnError;
 pub use writer::WriterEnd;
 
 use crate::{
-    ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid, state::State, trust::Trust,
-    turns::Turns,
+    admit::TurnedAway, ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid, state::State,
+    trust::Trust, turns::Turns,
 };
 
 /// What everyone needs to reach a server that serves.
@@ -68,6 +70,9 @@ pub enum Error {
     /// The configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigProblem),
+    /// Nodes cannot attest as it says.
+    #[error(transparent)]
+    Attestors(#[from] ConfigError),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -117,6 +122,9 @@ struct Server {
     socket: PathBuf,
     /// As many signing batches at once as there are CPUs.
     signing: Semaphore,
+    /// How nodes attest besides join tokens.
+    attestors: NodeAttestors,
+    turned_away: TurnedAway,
     /// So many nodes join at once; the others wait.
     joining: Semaphore,
     lost: Lost,
@@ -136,6 +144,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     for warning in config.check()? {
         tracing::warn!("{warning}");
     }
+    let attestors = NodeAttestors::new(&config.node_attestors, &config.trust_domain)?;
     let opening = config.clone();
     let state = tokio::task::spawn_blocking(move || State::open(&opening)).await;
     let State { lock, log, registry, pin_key, keys } =
@@ -180,6 +189,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         listening,
         socket: socket.clone(),
         signing: Semaphore::new(cpus),
+        attestors,
+        turned_away: TurnedAway::default(),
         joining: Semaphore::new(JOIN_AT_ONCE),
         lost: Lost::new(health.metrics()),
         backing_up: tokio::sync::Mutex::default(),

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use attestors::node::agent as node_attestor;
 use rustls_pki_types::CertificateDer;
 use server_api::{CallError, attest, connect, node, wire::status::Reason};
 use spiffe::{PrivateKey, SpiffeId, TrustDomain, returning::Challenge, tls, x509::svid};
@@ -44,6 +45,13 @@ impl Upstream {
                 returned => return returned,
             },
         };
+        if let Some(attestor) = &self.attestor {
+            return self.attest(trust_domain, attestor).await.map_err(|trouble| match &out {
+                // Whatever comes next, what this node knew must go.
+                Trouble::Expelled(_) => out,
+                _ => trouble,
+            });
+        }
         let token = self.token.read().map_err(|error| Trouble::Hopeless(error.to_string()))?;
         let Some(token) = token else { return Err(out) };
         self.join(trust_domain, &token).await.map_err(|trouble| match (&trouble, &out) {
@@ -77,6 +85,23 @@ impl Upstream {
         let chain = attest::Client::new(channel).join(token.reveal().trim(), &request(&key)?).await?;
         let certified = self.take(trust_domain, chain, &key)?;
         tracing::info!(until = %certified.validity.until, "joined the server");
+        Ok(certified)
+    }
+
+    /// Proves who this node is by something else than a token.
+    async fn attest(
+        &self,
+        trust_domain: &TrustDomain,
+        attestor: &node_attestor::Config,
+    ) -> Result<Certified, Trouble> {
+        let key = self.key();
+        let shown = attestor.show().await.map_err(|error| Trouble::Hopeless(error.to_string()))?;
+        let channel = self.connect_without_certificate(trust_domain).await?;
+        let answer = |challenge: &[u8]| (shown.answer)(challenge).map_err(|error| error.to_string());
+        let mut client = attest::Client::new(channel);
+        let chain = client.attest(attestor.name(), shown.payload, &request(&key)?, answer).await?;
+        let certified = self.take(trust_domain, chain, &key)?;
+        tracing::info!(until = %certified.validity.until, attestor = attestor.name(), "attested");
         Ok(certified)
     }
 

@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use attestors::node::agent as node_attestor;
 use parking_lot::Mutex;
 use registry::{LogId, Revision};
 use server_api::{CallError, ServerAddress, node, wire::status::Reason};
@@ -54,6 +55,7 @@ pub(crate) struct Upstream {
     state: Arc<State>,
     key: Mutex<PrivateKey>,
     token: TokenSource,
+    attestor: Option<node_attestor::Config>,
     certificate: Mutex<Option<Arc<OwnCertificate>>>,
     /// The server does not take the certificate any more, though it is valid.
     is_refused: AtomicBool,
@@ -80,6 +82,8 @@ pub(crate) struct Terms {
     pub(crate) anchor: Option<Anchor>,
     /// The join token.
     pub(crate) token: TokenSource,
+    /// What this node proves itself by, if not by a token.
+    pub(crate) attestor: Option<node_attestor::Config>,
     /// What it is known by, if it is a SPIRE server.
     pub(crate) spire: Option<SpireServer>,
 }
@@ -141,6 +145,7 @@ impl Upstream {
             state,
             key: Mutex::new(key),
             token: terms.token,
+            attestor: terms.attestor,
             certificate: Mutex::new(certificate),
             is_refused: AtomicBool::new(false),
             channel: watch::Sender::new(None),

@@ -78,6 +78,7 @@ impl Registry {
             Key::Token(node) => self.tokens.get(node).map_or(0, |object| object.version),
             Key::Authority(id) => self.authorities.get(id).map_or(0, |object| object.version),
             Key::Bundle(trust_domain) => self.bundles.get(trust_domain).map_or(0, |object| object.version),
+            Key::Proof(sha256) => self.proofs.get(sha256).map_or(0, |object| object.version),
         }
     }
 
@@ -99,6 +100,10 @@ impl Registry {
             }
             Change::Delete(Key::Authority(id)) => drop(self.authorities.remove(id)),
             Change::Delete(Key::Bundle(trust_domain)) => drop(self.bundles.remove(trust_domain)),
+            Change::Delete(Key::Proof(sha256)) => {
+                let old = self.proofs.remove(sha256);
+                self.index.proof(old.as_deref(), None);
+            }
         }
     }
 
@@ -121,6 +126,10 @@ impl Registry {
             }
             Object::Bundle(bundle) => {
                 self.bundles.insert(bundle.trust_domain().clone(), Versioned::at(version, bundle));
+            }
+            Object::Proof(proof) => {
+                let old = self.proofs.insert(proof.sha256, Versioned::at(version, proof));
+                self.index.proof(old.as_deref(), Some(proof));
             }
         }
     }

@@ -5,7 +5,7 @@ use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
 
 use crate::{
     commit::Revision,
-    objects::{Entry, EntryId, Key, Node, Token, TokenState},
+    objects::{Entry, EntryId, Key, Node, Proof, Token, TokenState},
     settings::TOKEN_MEMORY,
 };
 
@@ -93,6 +93,17 @@ impl Index {
         }
         if let Some((end, key)) = new.and_then(token_end) {
             self.ends.insert((end, key));
+        }
+    }
+
+    /// Follows a proof.
+    pub(crate) fn proof(&mut self, old: Option<&Proof>, new: Option<&Proof>) {
+        let end = |proof: &Proof| (proof.until, Key::Proof(proof.sha256));
+        if let Some(old) = old {
+            self.ends.remove(&end(old));
+        }
+        if let Some(new) = new {
+            self.ends.insert(end(new));
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     history::History,
     index::{Index, hash_of, likeness, same_place},
     objects::{
-        Authority, AuthorityId, Bundle, Entry, EntryId, Key, Node, NodeName, Stored, Token, Versioned,
-        well_known,
+        Authority, AuthorityId, Bundle, Entry, EntryId, Key, Node, NodeName, Proof, Sha256, Stored, Token,
+        Versioned, well_known,
     },
     settings::Settings,
 };
@@ -30,6 +30,7 @@ pub struct Registry {
     pub(crate) tokens: OrdMap<NodeName, Versioned<Token>>,
     pub(crate) authorities: OrdMap<AuthorityId, Versioned<Authority>>,
     pub(crate) bundles: OrdMap<TrustDomain, Versioned<Bundle>>,
+    pub(crate) proofs: OrdMap<Sha256, Versioned<Proof>>,
     pub(crate) index: Index,
     pub(crate) history: History,
     pub(crate) well_known: Arc<WellKnown>,
@@ -58,6 +59,7 @@ impl Registry {
             tokens: OrdMap::new(),
             authorities: OrdMap::new(),
             bundles: OrdMap::new(),
+            proofs: OrdMap::new(),
             index: Index::default(),
             history: History::default(),
             well_known: Arc::new(well_known),
@@ -108,6 +110,7 @@ impl Registry {
             Key::Token(node) => self.tokens.get(node).map(Stored::from),
             Key::Authority(id) => self.authorities.get(id).map(Stored::from),
             Key::Bundle(trust_domain) => self.bundles.get(trust_domain).map(Stored::from),
+            Key::Proof(sha256) => self.proofs.get(sha256).map(Stored::from),
         }
     }
 
@@ -163,6 +166,11 @@ impl Registry {
     /// All join tokens, by node.
     pub fn tokens(&self) -> impl ExactSizeIterator<Item = &Versioned<Token>> {
         self.tokens.values()
+    }
+
+    /// The use that was made of the proof with this digest.
+    pub fn proof(&self, sha256: &Sha256) -> Option<&Versioned<Proof>> {
+        self.proofs.get(sha256)
     }
 
     /// The authority with this subject key identifier.

@@ -30,7 +30,7 @@ pub(crate) fn touched(before: &Registry, after: &Registry, changed: BTreeSet<Key
                 keys.push(TouchedKey { key: Key::Node(id), before, after });
             }
             Key::Bundle(trust_domain) => drop(bundles.insert(trust_domain)),
-            Key::Token(_) | Key::Authority(_) => {} // in nobody's view
+            Key::Token(_) | Key::Authority(_) | Key::Proof(_) => {} // in nobody's view
         }
     }
     for id in touching.moved(&entries) {

@@ -16,8 +16,8 @@ impl Jwk {
 }
 
 const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const SEQUENCE: u8 = 0x30;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const SEQUENCE: u8 = 0x30;
 
 /// rsaEncryption with NULL (RFC 8017, appendix C).
 const RSA: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1, 5, 0];
@@ -36,13 +36,13 @@ fn ec_algorithm(curve: Curve) -> &'static [u8] {
 }
 
 /// A number without a sign, big-endian without leading zeros.
-fn integer(number: &[u8]) -> Vec<u8> {
+pub(crate) fn integer(number: &[u8]) -> Vec<u8> {
     let negative = number.first().is_none_or(|first| first & 0x80 != 0);
     let zero: &[u8] = if negative { &[0] } else { &[] };
     tagged(INTEGER, &[zero, number].concat())
 }
 
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let length: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
     let mut der = vec![tag];

@@ -49,6 +49,7 @@ mod tokens;
 mod up_twice;
 mod validate;
 mod watching;
+mod x509pop;
 
 use std::time::Duration;
 

@@ -9,6 +9,8 @@ use proto::spire::{
     },
     types::{AttestationData, X509svid},
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, transport::Channel};
 
 use super::CallError;
@@ -29,20 +31,41 @@ impl Client {
     /// Joins with a token; `csr` is a PKCS#10 request in DER, of which only the key counts. Repeating
     /// it with the same key is safe.
     pub async fn join(&mut self, token: &str, csr: &[u8]) -> Result<Chain, CallError> {
+        let no_answer =
+            |_: &[u8]| Err("a join token is answered by a certificate and nothing else".to_owned());
+        self.attest("join_token", token.as_bytes().to_vec(), csr, no_answer).await
+    }
+
+    /// Attests by `kind`: shows `payload`, and `answer`s the server's challenge if it has one.
+    pub async fn attest(
+        &mut self,
+        kind: &str,
+        payload: Vec<u8>,
+        csr: &[u8],
+        answer: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
+    ) -> Result<Chain, CallError> {
         let params = attest_agent_request::Params {
-            data: Some(AttestationData { r#type: "join_token".to_owned(), payload: token.to_owned().into() }),
+            data: Some(AttestationData { r#type: kind.to_owned(), payload: payload.into() }),
             params: Some(AgentX509svidParams { csr: csr.to_vec().into() }),
         };
-        let first = AttestAgentRequest { step: Some(attest_agent_request::Step::Params(params)) };
-        let mut request = Request::new(tokio_stream::once(first));
+        let (say, words) = mpsc::channel(1);
+        let say = async |step| {
+            let said = say.send(AttestAgentRequest { step: Some(step) }).await;
+            said.map_err(|_| CallError::Unavailable("the server stopped to listen".to_owned()))
+        };
+        say(attest_agent_request::Step::Params(params)).await?;
+        let mut request = Request::new(ReceiverStream::new(words));
         request.set_timeout(WITHIN);
         let mut answers = self.0.attest_agent(request).await?.into_inner();
-        let answer = answers.message().await?;
-        match answer.and_then(|answer| answer.step) {
+        let mut step = answers.message().await?.and_then(|answer| answer.step);
+        if let Some(attest_agent_response::Step::Challenge(challenge)) = &step {
+            let response = answer(challenge).map_err(CallError::Nonsense)?;
+            say(attest_agent_request::Step::ChallengeResponse(response.into())).await?;
+            step = answers.message().await?.and_then(|answer| answer.step);
+        }
+        match step {
             Some(attest_agent_response::Step::Result(result)) => chain(result.svid),
-            _ => Err(CallError::Nonsense(
-                "a join token is answered by a certificate and nothing else".to_owned(),
-            )),
+            _ => Err(CallError::Nonsense("it attests nobody, and does not say why".to_owned())),
         }
     }
 

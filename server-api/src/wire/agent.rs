@@ -14,7 +14,7 @@ pub fn to_wire(node: &Node) -> Agent {
         x509svid_expires_at: node.expires_at.unix_seconds(),
         selectors: selector::to_wire(&node.selectors),
         banned: node.state == NodeState::Banned,
-        can_reattest: false, // a join token is worth nothing after it was used
+        can_reattest: node.can_reattest(),
         agent_version: String::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use proto::spire::{
     server::agent::v1::{
         AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, BanAgentRequest, CountAgentsRequest,
@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{batch::page, caller, node_caller, unavailable};
 use crate::{
     Server,
+    admit::{Begun, Showing},
     api::tokens::{self, TokenError},
     attest::{self, Granted},
 };
@@ -34,8 +35,8 @@ use crate::{
 /// The service.
 pub(crate) struct Service(pub(crate) Arc<Server>);
 
-/// A node that begins to attest says something within this time.
-const FIRST_WORD: Duration = Duration::from_secs(10);
+/// A node that attests says each of its words within this time.
+const WORD_WITHIN: Duration = Duration::from_secs(10);
 
 #[tonic::async_trait]
 impl Agent for Service {
@@ -45,21 +46,34 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<AttestAgentRequest>>,
     ) -> Result<Response<Self::AttestAgentStream>, Status> {
-        let caller = caller(&request)?;
+        let (server, caller) = (self.0.clone(), caller(&request)?);
         let mut steps = request.into_inner();
-        let first = tokio::time::timeout(FIRST_WORD, steps.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("nothing was said in time"))??;
-        let Some(Asked::Params(params)) = first.and_then(|first| first.step) else {
+        let Some(Asked::Params(params)) = word(&mut steps).await? else {
             return Err(Status::invalid_argument("the first message carries params"));
         };
         let data = params.data.ok_or_else(|| Status::invalid_argument("missing attestation data"))?;
-        if data.r#type != "join_token" {
-            return Err(Status::unimplemented("this server attests nodes by join_token"));
+        let csr = csr(params.params)?;
+        if data.r#type == "join_token" {
+            let granted = attest::join(&server, &caller, &data.payload, &csr).await?;
+            return Ok(Response::new(Box::pin(stream::iter([Ok(granted_step(granted, false))]))));
         }
-        let granted = attest::join(&self.0, &caller, &data.payload, &csr(params.params)?).await?;
-        let result = Result_ { svid: Some(svid(granted)), reattestable: false };
-        let answer = AttestAgentResponse { step: Some(Step::Result(result)) };
-        Ok(Response::new(Box::pin(stream::iter([Ok(answer)]))))
+        let shown = match Showing::begin(&server, &data.r#type, &data.payload, &csr).await? {
+            Begun::Proved(proof) => {
+                let granted = proof.admitted(&server, &caller).await?;
+                return Ok(Response::new(Box::pin(stream::iter([Ok(granted_step(granted, true))]))));
+            }
+            Begun::Asked(shown) => shown,
+        };
+        let challenge = Step::Challenge(shown.challenge().to_vec().into());
+        let granted = async move {
+            let Some(Asked::ChallengeResponse(answer)) = word(&mut steps).await? else {
+                return Err(Status::invalid_argument("the second message answers the challenge"));
+            };
+            let granted = shown.answered(&server, &answer)?.admitted(&server, &caller).await?;
+            Ok(granted_step(granted, true))
+        };
+        let challenge = AttestAgentResponse { step: Some(challenge) };
+        Ok(Response::new(Box::pin(stream::iter([Ok(challenge)]).chain(stream::once(granted)))))
     }
 
     async fn renew_agent(
@@ -192,7 +206,7 @@ impl NodeFilter {
         self.attestor.as_ref().is_none_or(|attestor| node.attestor == *attestor)
             && self.selectors.as_ref().is_none_or(|(asked, how)| how.holds(asked, &node.selectors))
             && self.banned.is_none_or(|asked| asked == banned)
-            && self.can_reattest.is_none_or(|asked| !asked) // a join token is worth nothing twice
+            && self.can_reattest.is_none_or(|asked| asked == node.can_reattest())
             && self.expires_before.is_none_or(|moment| node.expires_at < moment)
     }
 }
@@ -214,6 +228,18 @@ fn from_spire(text: &str) -> Option<String> {
     let (date, time, zone) = (parts.next()?, parts.next()?, parts.next()?);
     let (hours, minutes) = zone.split_at_checked(3)?;
     Some(format!("{date}T{time}{hours}:{minutes}"))
+}
+
+/// The next word of a node that attests.
+async fn word(steps: &mut Streaming<AttestAgentRequest>) -> Result<Option<Asked>, Status> {
+    let word = tokio::time::timeout(WORD_WITHIN, steps.message()).await;
+    let word = word.map_err(|_| Status::deadline_exceeded("nothing was said in time"))??;
+    Ok(word.and_then(|word| word.step))
+}
+
+fn granted_step(granted: Granted, reattestable: bool) -> AttestAgentResponse {
+    let result = Result_ { svid: Some(svid(granted)), reattestable };
+    AttestAgentResponse { step: Some(Step::Result(result)) }
 }
 
 fn csr(params: Option<AgentX509svidParams>) -> Result<bytes::Bytes, Status> {

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use attestors::node::MAX_PAYLOAD;
 use daemon::Shutdown;
 use proto::{
     SERVER_DESCRIPTOR_SET,
@@ -28,6 +29,8 @@ use crate::{Server, door::Door, local};
 /// Metadata of a request.
 const MAX_METADATA: u32 = 16 * 1024;
 const MAX_REQUEST: usize = 64 * 1024;
+/// What a node attests with, and its certificate request.
+const MAX_ATTEST_REQUEST: usize = MAX_PAYLOAD + 17 * 1024;
 /// Five hundred keys, of which an RSA key is the longest.
 const MAX_SIGN_REQUEST: usize = 512 * 1024;
 /// Five hundred certificate requests.
@@ -78,7 +81,9 @@ fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
         .add_service(
             NodeServer::new(node::Service(server.clone())).max_decoding_message_size(MAX_SIGN_REQUEST),
         )
-        .add_service(AgentServer::new(agent::Service(server.clone())).max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            AgentServer::new(agent::Service(server.clone())).max_decoding_message_size(MAX_ATTEST_REQUEST),
+        )
         .add_service(
             EntryServer::new(entry::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
         )

@@ -80,6 +80,7 @@ pub(crate) fn run(verb: ServerVerb, shared: &Shared) -> Result<ExitCode> {
 fn load(file: &Path) -> Result<server::Config> {
     let config: server::Config = daemon::load(file)?;
     config.check().with_context(|| file.display().to_string())?;
+    config.check_attestors().with_context(|| file.display().to_string())?;
     Ok(config)
 }
 

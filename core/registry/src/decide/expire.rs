@@ -10,7 +10,7 @@ use crate::{
     registry::Registry,
 };
 
-/// Removes entries that have ended, and join tokens whose end is a day ago.
+/// Removes entries and used proofs that have ended, and join tokens whose end is a day ago.
 #[derive(Clone, Copy, Debug)]
 pub struct Expire;
 

@@ -1,5 +1,6 @@
 //! Commands and how they are decided: one file a noun.
 
+pub mod admission;
 pub mod authority;
 pub mod backup;
 pub mod bundle;

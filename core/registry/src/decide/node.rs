@@ -130,6 +130,7 @@ impl Command for NodeSeen {
                     false => node.key_sha256,
                 };
                 let seen = Node {
+                    replaced_keys: node.replaced_by(&key_sha256),
                     key_sha256,
                     serial: self.serial.clone(),
                     serial_since: (node.serial != self.serial).then_some(moment.now),

@@ -8,7 +8,7 @@ use spiffe::{Selector, SpiffeId, Timestamp};
 
 use crate::{
     commit::Change,
-    decide::{Command, Decision, Moment, Refusal},
+    decide::{Command, Decision, Moment, Refusal, admission::Certified},
     objects::{Key, Node, NodeName, NodeState, Sha256, Token, TokenState, well_known},
     registry::Registry,
 };
@@ -177,40 +177,14 @@ impl Command for AttestNode {
             Ok(token) => {
                 let id = registry.joined(&self.node);
                 let state = TokenState::Bound { key_sha256: self.key_sha256 };
-                let node = self.attested(registry.node(&id).map(|node| &*node.value), id.clone(), moment.now);
+                let Self { selectors, key_sha256, serial, not_after, .. } = self;
+                let node =
+                    Certified { attestor: ATTESTOR.to_owned(), selectors, key_sha256, serial, not_after }
+                        .node(registry.node(&id).map(|node| &*node.value), id.clone(), moment.now);
                 let changes =
                     vec![registry.put_change(Token { state, ..token.clone() }), registry.put_change(node)];
                 Decision::done(ATTEST, facts, changes, Attested { id })
             }
-        }
-    }
-}
-
-impl AttestNode {
-    /// The node as it is with the new certificate. A node in good standing keeps the certificate it
-    /// has until the new one is used first: a lost reply takes nothing from it.
-    fn attested(self, current: Option<&Node>, id: SpiffeId, now: Timestamp) -> Node {
-        match current {
-            Some(node) if node.state == NodeState::Active => Node {
-                selectors: self.selectors,
-                next_serial: Some(self.serial),
-                next_key_sha256: Some(self.key_sha256),
-                expires_at: self.not_after,
-                ..node.clone()
-            },
-            _ => Node {
-                id,
-                attestor: ATTESTOR.to_owned(),
-                selectors: self.selectors,
-                key_sha256: self.key_sha256,
-                serial: self.serial,
-                serial_since: None,
-                next_serial: None,
-                next_key_sha256: None,
-                expires_at: self.not_after,
-                attested_at: current.map_or(now, |node| node.attested_at),
-                state: NodeState::Joining,
-            },
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod digest;
 pub mod entry;
 pub mod node;
+pub mod proof;
 pub mod token;
 pub mod well_known;
 
@@ -16,6 +17,7 @@ pub use bundle::{Bundle, Tainted};
 pub use digest::Sha256;
 pub use entry::{Entry, EntryId, EntryPatch};
 pub use node::{Node, NodeName, NodeState};
+pub use proof::Proof;
 use serde::{Deserialize, Serialize};
 use spiffe::{SpiffeId, TrustDomain};
 pub use token::{JoinToken, Token, TokenState};
@@ -34,6 +36,8 @@ pub enum Key {
     Authority(AuthorityId),
     /// `bundle/<trust domain>`
     Bundle(TrustDomain),
+    /// `proof/<SHA-256 of what was proved with>`
+    Proof(Sha256),
 }
 
 /// One object as it is now. A clone shares it.
@@ -49,6 +53,8 @@ pub enum Object {
     Authority(Arc<Authority>),
     /// The trust bundle of one trust domain.
     Bundle(Arc<Bundle>),
+    /// A proof that counts once, and was used.
+    Proof(Arc<Proof>),
 }
 
 /// An object with the version that the log gave it: 1 when created, one more with each change.
@@ -125,6 +131,7 @@ impl Object {
             Self::Token(token) => Key::Token(token.node.clone()),
             Self::Authority(authority) => Key::Authority(authority.id.clone()),
             Self::Bundle(bundle) => Key::Bundle(bundle.trust_domain().clone()),
+            Self::Proof(proof) => Key::Proof(proof.sha256),
         }
     }
 
@@ -136,6 +143,7 @@ impl Object {
             Self::Token(token) => serde_json::to_vec(token),
             Self::Authority(authority) => serde_json::to_vec(authority),
             Self::Bundle(bundle) => serde_json::to_vec(bundle),
+            Self::Proof(proof) => serde_json::to_vec(proof),
         };
         json.expect("objects hold nothing that JSON cannot say")
     }
@@ -148,6 +156,7 @@ impl Object {
             Key::Token(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Token),
             Key::Authority(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Authority),
             Key::Bundle(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Bundle),
+            Key::Proof(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Proof),
         };
         let object = read.map_err(|source| ObjectError::Body { key: key.clone(), source })?;
         match object.key() {
@@ -171,7 +180,7 @@ macro_rules! object_from {
         }
     )+};
 }
-object_from!(Entry, Node, Token, Authority, Bundle);
+object_from!(Entry, Node, Token, Authority, Bundle, Proof);
 
 impl Key {
     /// The kind, as it stands before the slash.
@@ -182,6 +191,7 @@ impl Key {
             Self::Token(_) => "token",
             Self::Authority(_) => "authority",
             Self::Bundle(_) => "bundle",
+            Self::Proof(_) => "proof",
         }
     }
 }
@@ -195,6 +205,7 @@ impl fmt::Display for Key {
             Self::Token(node) => node.fmt(f),
             Self::Authority(id) => id.fmt(f),
             Self::Bundle(trust_domain) => trust_domain.fmt(f),
+            Self::Proof(sha256) => sha256.fmt(f),
         }
     }
 }
@@ -210,6 +221,7 @@ impl FromStr for Key {
             "token" => name.parse().map(Self::Token).map_err(|_| unknown()),
             "authority" => name.parse().map(Self::Authority).map_err(|_| unknown()),
             "bundle" => name.parse().map(Self::Bundle).map_err(|_| unknown()),
+            "proof" => name.parse().map(Self::Proof).map_err(|_| unknown()),
             _ => Err(unknown()),
         }
     }

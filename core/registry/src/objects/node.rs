@@ -41,6 +41,10 @@ pub struct Node {
     /// Key of the renewed certificate, while `next_serial` is there and the key differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_key_sha256: Option<Sha256>,
+    /// Keys that it had before, and gave up by attesting with another: newest last. Whoever still has one
+    /// of them is another agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_keys: Vec<Sha256>,
     /// When the newest certificate ends.
     pub expires_at: Timestamp,
     /// When the node attested first.
@@ -50,11 +54,30 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it may attest again with the proof that it has; a join token is worth nothing after it
+    /// was used.
+    pub fn can_reattest(&self) -> bool {
+        self.attestor != "join_token"
+    }
+
+    /// The keys that are replaced once `key_sha256` is this one.
+    pub(crate) fn replaced_by(&self, key_sha256: &Sha256) -> Vec<Sha256> {
+        if !self.can_reattest() || self.key_sha256.matches(key_sha256) {
+            return self.replaced_keys.clone();
+        }
+        let before = self.replaced_keys.iter().chain([&self.key_sha256]);
+        let forgotten = (self.replaced_keys.len() + 1).saturating_sub(MOST_REPLACED);
+        before.skip(forgotten).filter(|key| !key.matches(key_sha256)).copied().collect()
+    }
+
     /// Whether this is the node's key, or the one that it is about to change to.
     pub fn has_key(&self, key_sha256: &Sha256) -> bool {
         self.key_sha256.matches(key_sha256) || self.next_key_sha256.is_some_and(|key| key.matches(key_sha256))
     }
 }
+
+/// So many replaced keys are kept; SPIRE's agents take a new one with each certificate.
+const MOST_REPLACED: usize = 8;
 
 /// Whether a node may act.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

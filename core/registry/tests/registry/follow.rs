@@ -90,6 +90,7 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
         Step::PutNode { node, selectors: bits, serial, state } => put(Node {
             id: node_id(*node),
             attestor: "join_token".to_owned(),
+            replaced_keys: vec![],
             selectors: selectors(*bits),
             key_sha256: Sha256::of(b"key"),
             serial: format!("0{serial}"),
@@ -155,7 +156,7 @@ fn naive_view(objects: &Objects, node: &SpiffeId) -> Option<Objects> {
             let name = bundle.trust_domain().as_str();
             name == DOMAINS[0] || federates(name)
         }
-        Object::Token(_) | Object::Authority(_) => false,
+        Object::Token(_) | Object::Authority(_) | Object::Proof(_) => false,
     };
     Some(objects.iter().filter(|(_, stored)| in_view(stored)).map(|(k, s)| (k.clone(), s.clone())).collect())
 }

@@ -153,6 +153,18 @@ impl<'a> Certificate<'a> {
         })
     }
 
+    /// The common name of its subject, where that has one and no more.
+    pub fn common_name(&self) -> Option<&str> {
+        let mut names = self.subject().iter_common_name();
+        let name = names.next().filter(|_| names.next().is_none())?;
+        name.as_str().ok().filter(|name| !name.is_empty())
+    }
+
+    /// Whether its key is meant for signatures (RFC 5280 section 4.2.1.3).
+    pub fn is_for_signatures(&self) -> bool {
+        self.key_usage.as_ref().is_some_and(|usage| usage.value.digital_signature())
+    }
+
     pub(super) fn names(&self) -> &[GeneralName<'a>] {
         self.alternative_names.as_ref().map_or(&[], |names| &names.value)
     }

@@ -123,7 +123,7 @@ pub fn validate(
 ) -> Result<(), PathError> {
     let certificate = Certificate::parse(leaf).map_err(|reason| PathError::Certificate(0, reason))?;
     let anchors = anchors(Profile::Rfc5280, trusted)?;
-    find(Profile::Rfc5280, leaf, &certificate, pool, &anchors, demands)
+    find(Profile::Rfc5280, leaf, &certificate, pool, &anchors, demands).map(drop)
 }
 
 /// Makes authorities ready, passing over those that cannot be used as long as one can.
@@ -136,6 +136,15 @@ pub(crate) fn anchors(profile: Profile, trusted: &[CertificateDer<'_>]) -> Resul
     Ok(usable.into_iter().flatten().collect())
 }
 
+/// A path that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The places in the pool of the certificates between leaf and authority, nearest to the leaf first.
+    pub(crate) intermediates: Vec<usize>,
+    /// The place of the authority.
+    pub(crate) anchor: usize,
+}
+
 /// Finds a path from `leaf` through `pool` to one of `anchors`.
 pub(crate) fn find(
     profile: Profile,
@@ -144,7 +153,7 @@ pub(crate) fn find(
     pool: &[CertificateDer<'_>],
     anchors: &[Anchor],
     demands: &Demands,
-) -> Result<(), PathError> {
+) -> Result<Found, PathError> {
     if pool.len() > MAX_POOL {
         return Err(PathError::TooMany(pool.len(), MAX_POOL));
     }
@@ -175,7 +184,10 @@ pub(crate) fn find(
         path: Vec::with_capacity(MAX_CHAIN),
         obstacle: (0, Obstacle::UnknownIssuer),
     };
-    if search.reaches_anchor() { Ok(()) } else { Err(PathError::NoPath(search.obstacle.1)) }
+    match search.reaches_anchor() {
+        Some(anchor) => Ok(Found { intermediates: search.path, anchor }),
+        None => Err(PathError::NoPath(search.obstacle.1)),
+    }
 }
 
 struct Search<'s> {
@@ -199,15 +211,15 @@ struct Search<'s> {
 
 impl Search<'_> {
     /// Tries every authority as issuer of the path's last certificate, then every intermediate.
-    fn reaches_anchor(&mut self) -> bool {
+    fn reaches_anchor(&mut self) -> Option<usize> {
         let anchors = self.anchors;
         let candidates = self.in_order(anchors.iter().map(Anchor::authority));
-        if candidates.iter().any(|(n, anchor)| self.issued(self.pool.len() + n, anchor)) {
-            return true;
+        if let Some((n, _)) = candidates.iter().find(|(n, anchor)| self.issued(self.pool.len() + n, anchor)) {
+            return Some(*n);
         }
         if self.path.len() + 1 >= MAX_CHAIN {
             self.note(Obstacle::Effort);
-            return false;
+            return None;
         }
         let pool = self.pool;
         for (n, issuer) in self.in_order(pool.iter().map(Authority::of)) {
@@ -215,12 +227,12 @@ impl Search<'_> {
                 continue;
             }
             self.path.push(n);
-            if self.reaches_anchor() {
-                return true;
+            if let Some(anchor) = self.reaches_anchor() {
+                return Some(anchor);
             }
             self.path.pop();
         }
-        false
+        None
     }
 
     /// Those who have the name of the last certificate's issuer; first whose key it asks for.

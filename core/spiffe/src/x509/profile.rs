@@ -18,6 +18,9 @@ pub(crate) enum Profile {
     /// The X509-SVID standard. Duties that RFC 5280 lays on issuers, and that protect nobody who
     /// validates, are not held against anyone.
     Svid,
+    /// A public key infrastructure of somebody else's, of which nothing is known: what validation needs,
+    /// and no more.
+    External,
     /// RFC 5280 section 4 in full.
     Rfc5280,
 }
@@ -40,7 +43,7 @@ impl Profile {
         let critical = leaf.alternative_names.as_ref().is_some_and(|names| names.critical);
         rule(named || critical, "it has no subject, so its alternative names must be critical")?;
         match self {
-            Self::Svid => Ok(()),
+            Self::Svid | Self::External => Ok(()),
             Self::Rfc5280 => {
                 check_issuer_is_identified(leaf)?;
                 check_conforming(leaf)
@@ -65,6 +68,7 @@ impl Profile {
         rule(usage.is_none() || may_sign_certificates(authority), "its key usage lacks keyCertSign")?;
         match self {
             Self::Svid => check_svid_authority(authority),
+            Self::External => Ok(()),
             Self::Rfc5280 => {
                 check_conforming(authority)?;
                 check_conforming_authority(authority)

@@ -1,0 +1,64 @@
+//! The agent's halves: what a node shows to prove who it is.
+
+use std::{io, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::x509pop;
+
+/// How this node attests, where it is not by a join token: a table with the settings of one attestor.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Config {
+    /// With a certificate and its key.
+    X509pop(x509pop::agent::Config),
+}
+
+/// What is shown.
+pub struct Shown {
+    /// The first word.
+    pub payload: Vec<u8>,
+    /// Answers the server's challenge, where there is one.
+    pub answer: Answer,
+}
+
+/// Answers a challenge.
+pub type Answer = Box<dyn FnOnce(&[u8]) -> Result<Vec<u8>, CannotProve> + Send>;
+
+/// Why this node has nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotProve {
+    /// A file.
+    #[error("cannot attest: {path}: {source}")]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// Something else, and what to do about it.
+    #[error("cannot attest: {0}")]
+    Other(String),
+}
+
+impl Config {
+    /// The attestor's name in SPIRE's protocol.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::X509pop(_) => x509pop::NAME,
+        }
+    }
+
+    /// What this node shows now: files are read anew each time, so they may be replaced.
+    pub async fn show(&self) -> Result<Shown, CannotProve> {
+        match self {
+            Self::X509pop(config) => config.show().await,
+        }
+    }
+}
+
+/// A file's content, if it is not longer than it can be.
+pub(super) async fn read(path: &std::path::Path, most: u64) -> Result<Vec<u8>, CannotProve> {
+    let failed = |source| CannotProve::File { path: path.to_owned(), source };
+    crate::node::file::read(path, most).await.map_err(failed)
+}
