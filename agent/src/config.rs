@@ -142,6 +142,9 @@ impl Config {
         if self.node_attestor.is_some() && (self.token.is_some() || self.token_file.is_some()) {
             return wrong("a node attests in one way: remove node_attestor, or token and token_file");
         }
+        if let Some(attestor) = &self.node_attestor {
+            attestor.check().map_err(Contradiction)?;
+        }
         let Some(spire) = &self.spire else { return Ok(()) };
         if self.pin.is_some() || self.insecure_bootstrap || self.bundle_file.is_some() {
             return wrong(

@@ -1,10 +1,7 @@
 //! How a node comes in that proves by something else than a join token who it is. What proves it, the
 //! attestors say; here it gets its certificate, or hears no more than that it gets none.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use attestors::node::{
     Verified,
@@ -128,23 +125,52 @@ fn not_proved(server: &Server, attestor: &str, refused: &Refused) -> Status {
 #[derive(Debug, Default)]
 pub(crate) struct TurnedAway(Mutex<Said>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Said {
-    last: Option<Instant>,
+    /// How often it may speak now.
+    breath: u32,
+    since: Instant,
     untold: u64,
 }
 
-const ONCE_IN: Duration = Duration::from_secs(1);
+/// So many in a row, and then one in each second.
+const BREATH: u32 = 10;
+
+impl Default for Said {
+    fn default() -> Self {
+        Self { breath: BREATH, since: Instant::now(), untold: 0 }
+    }
+}
 
 impl TurnedAway {
     fn tell(&self, attestor: &str, why: &dyn std::fmt::Display) {
         let mut said = self.0.lock();
-        if said.last.is_some_and(|last| last.elapsed() < ONCE_IN) {
+        let seconds = u32::try_from(said.since.elapsed().as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            said.breath = said.breath.saturating_add(seconds).min(BREATH);
+            said.since = Instant::now();
+        }
+        let Some(breath) = said.breath.checked_sub(1) else {
             said.untold += 1;
             return;
-        }
+        };
+        said.breath = breath;
         let untold = std::mem::take(&mut said.untold);
-        said.last = Some(Instant::now());
         tracing::warn!(attestor, %why, untold, "a node did not attest");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_of_strangers_fills_no_log() {
+        let away = TurnedAway::default();
+        for _ in 0..100_000 {
+            away.tell("x509pop", &"nothing");
+        }
+        let said = away.0.lock();
+        assert!(said.breath == 0 && said.untold > 90_000, "{said:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::x509pop;
+use super::{k8s_psat, oidc, x509pop};
 
 /// How this node attests, where it is not by a join token: a table with the settings of one attestor.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -12,6 +12,10 @@ use super::x509pop;
 pub enum Config {
     /// With a certificate and its key.
     X509pop(x509pop::agent::Config),
+    /// With the projected service account token of its pod.
+    K8sPsat(k8s_psat::agent::Config),
+    /// With an ID token, as runners of pipelines have one.
+    Oidc(oidc::agent::Config),
 }
 
 /// What is shown.
@@ -46,6 +50,8 @@ impl Config {
     pub fn name(&self) -> &'static str {
         match self {
             Self::X509pop(_) => x509pop::NAME,
+            Self::K8sPsat(_) => k8s_psat::NAME,
+            Self::Oidc(_) => oidc::NAME,
         }
     }
 
@@ -53,8 +59,23 @@ impl Config {
     pub async fn show(&self) -> Result<Shown, CannotProve> {
         match self {
             Self::X509pop(config) => config.show().await,
+            Self::K8sPsat(config) => config.show().await,
+            Self::Oidc(config) => config.show().await,
         }
     }
+
+    /// Whether what is said goes together.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Self::X509pop(_) | Self::K8sPsat(_) => Ok(()),
+            Self::Oidc(config) => config.check(),
+        }
+    }
+}
+
+/// For those who are not challenged.
+pub(super) fn no_challenge() -> Answer {
+    Box::new(|_| Err(CannotProve::Other("the server asks for more than this attestor has".to_owned())))
 }
 
 /// A file's content, if it is not longer than it can be.

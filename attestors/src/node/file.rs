@@ -8,7 +8,6 @@ use std::{
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 /// A file's content, if it has at most `most` bytes. Waits for the disk elsewhere.
-#[cfg(feature = "agent")]
 pub(super) async fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || read_now(&path, most)).await;

@@ -9,6 +9,9 @@
 #[cfg(feature = "agent")]
 pub mod agent;
 mod file;
+mod https;
+pub mod k8s_psat;
+pub mod oidc;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use spiffe::{Bundle, Selector, SpiffeId, Timestamp, TrustDomain};
 
-use super::{MAX_PAYLOAD, TemplateError, Verified, x509pop};
+use super::{MAX_PAYLOAD, TemplateError, Verified, k8s_psat, oidc, x509pop};
 
 /// How nodes may attest besides join tokens: a table for each way.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -15,12 +15,24 @@ pub struct Config {
     /// With a certificate of a public key infrastructure outside, or of a trust domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x509pop: Option<x509pop::server::Config>,
+    /// With a projected service account token of a Kubernetes cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_psat: Option<k8s_psat::server::Config>,
+    /// With an ID token, for each issuer whose tokens count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub oidc: Vec<oidc::server::Config>,
 }
 
 impl Config {
     /// Whether what is said goes together, for a server of this trust domain; no file is looked at.
     pub fn check(&self, trust_domain: &TrustDomain) -> Result<(), ConfigError> {
-        self.x509pop.as_ref().map_or(Ok(()), |config| config.check(trust_domain))
+        if let Some(config) = &self.x509pop {
+            config.check(trust_domain)?;
+        }
+        if let Some(config) = &self.k8s_psat {
+            config.check()?;
+        }
+        self.oidc.iter().try_for_each(|config| config.check(trust_domain))
     }
 }
 
@@ -130,6 +142,12 @@ impl NodeAttestors {
         if let Some(config) = &config.x509pop {
             halves.push(Box::new(x509pop::server::X509pop::new(config, trust_domain)?));
         }
+        if let Some(config) = &config.k8s_psat {
+            halves.push(Box::new(k8s_psat::server::K8sPsat::new(config, trust_domain)?));
+        }
+        if !config.oidc.is_empty() {
+            halves.push(Box::new(oidc::server::Oidc::new(&config.oidc, trust_domain)?));
+        }
         Ok(Self(halves))
     }
 
@@ -179,6 +197,12 @@ impl From<TemplateError> for Refused {
 impl From<spiffe::x509::path::PathError> for Refused {
     fn from(error: spiffe::x509::path::PathError) -> Self {
         Self::NotProved(format!("the certificate is not vouched for: {error}"))
+    }
+}
+
+impl From<spiffe::jwt::JwtError> for Refused {
+    fn from(error: spiffe::jwt::JwtError) -> Self {
+        Self::NotProved(error.to_string())
     }
 }
 

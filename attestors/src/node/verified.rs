@@ -8,8 +8,14 @@
 use rustls_pki_types::CertificateDer;
 use spiffe::{
     Timestamp,
+    jwt::{
+        Compact, JwtError, KeySet,
+        id_token::{self, IdToken},
+    },
     x509::{Authorities, Certificate, authorities::Vouched, path::PathError},
 };
+
+use super::https::Answer;
 
 /// A value that was read from verified bytes.
 #[derive(Clone, Debug)]
@@ -35,6 +41,17 @@ impl<T> Verified<T> {
         from(&self.0, config).map(Verified)
     }
 
+    /// Both together.
+    #[must_use]
+    pub(super) fn and<U>(self, other: Verified<U>) -> Verified<(T, U)> {
+        Verified((self.0, other.0))
+    }
+
+    /// Reads what somebody answered over a connection on which it proved its name.
+    pub(super) fn of_answer<E>(answer: &Answer, read: fn(&[u8]) -> Result<T, E>) -> Result<Self, E> {
+        read(&answer.body).map(Self)
+    }
+
     /// Reads a chain's first certificate once `authorities` vouch for it.
     pub(super) fn of_certificate<E: From<PathError>>(
         chain: &[CertificateDer<'_>],
@@ -46,5 +63,18 @@ impl<T> Verified<T> {
         let (leaf, _) = chain.split_first().ok_or(PathError::Empty)?;
         let parsed = Certificate::parse(leaf).map_err(|reason| PathError::Certificate(0, reason))?;
         read(leaf, &parsed, &vouched).map(Self)
+    }
+}
+
+impl Verified<IdToken> {
+    /// Reads a token once a key of its issuer's turns out to have signed it.
+    pub(super) fn of_token(
+        token: &Compact<'_>,
+        issuer: &str,
+        audience: &str,
+        keys: &KeySet,
+        now: Timestamp,
+    ) -> Result<Self, JwtError> {
+        id_token::validate(token, issuer, audience, keys, now).map(Self)
     }
 }

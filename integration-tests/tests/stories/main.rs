@@ -7,6 +7,7 @@ mod backups;
 mod bad_bytes;
 mod by_flags;
 mod certificates;
+mod cluster_nodes;
 mod command_line;
 mod containers;
 mod corruption;

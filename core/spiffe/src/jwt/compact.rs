@@ -26,6 +26,17 @@ pub struct Compact<'a> {
 impl<'a> Compact<'a> {
     /// Takes a token apart. Size and number of parts are looked at before anything is decoded.
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        Self::parse_with(token, &REFUSED)
+    }
+
+    /// The same for tokens of other issuers, some of which put the thumbprint of a certificate into the
+    /// header. It is no key, and nothing is made of it.
+    pub fn parse_of_issuer(token: &'a str) -> Result<Self, JwtError> {
+        let (_, refused) = REFUSED.split_last().unwrap_or((&THUMBPRINT, &[]));
+        Self::parse_with(token, refused)
+    }
+
+    fn parse_with(token: &'a str, refused: &[&str]) -> Result<Self, JwtError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(JwtError::Length(token.len()));
         }
@@ -37,7 +48,7 @@ impl<'a> Compact<'a> {
         };
         let signed = &token.as_bytes()[..header.len() + 1 + payload.len()];
         let header = object(&decode(header, "header")?, "header")?;
-        check_header(&header)?;
+        check_header(&header, refused)?;
         let algorithm = header.get("alg").and_then(Value::as_str).and_then(Algorithm::named);
         let kid = match header.get("kid") {
             None => None,
@@ -73,6 +84,11 @@ impl<'a> Compact<'a> {
         &self.payload
     }
 
+    /// What the signature covers.
+    pub(super) fn signed(&self) -> &'a [u8] {
+        self.signed
+    }
+
     /// The header's members.
     pub(super) fn header(&self) -> &Map<String, Value> {
         &self.header
@@ -81,8 +97,8 @@ impl<'a> Compact<'a> {
 
 /// A key that a token brings along vouches for nothing, an extension that is not understood changes
 /// its meaning (section 4.1.11), and the rest belongs to encryption.
-fn check_header(header: &Map<String, Value>) -> Result<(), JwtError> {
-    match header.keys().map(String::as_str).find(|name| REFUSED.contains(name)) {
+fn check_header(header: &Map<String, Value>, refused: &[&str]) -> Result<(), JwtError> {
+    match header.keys().map(String::as_str).find(|name| refused.contains(name)) {
         None => Ok(()),
         Some("crit" | "b64") => Err(JwtError::Header("asks for an extension that is not known here")),
         Some("enc" | "epk" | "zip") => Err(JwtError::Header("is that of an encrypted or compressed token")),
@@ -90,7 +106,8 @@ fn check_header(header: &Map<String, Value>) -> Result<(), JwtError> {
     }
 }
 
-const REFUSED: [&str; 10] = ["jwk", "jku", "x5c", "x5u", "x5t", "crit", "b64", "enc", "epk", "zip"];
+const REFUSED: [&str; 10] = ["jwk", "jku", "x5c", "x5u", "crit", "b64", "enc", "epk", "zip", THUMBPRINT];
+const THUMBPRINT: &str = "x5t";
 
 /// A JSON object in which no member is named twice.
 pub(super) fn object(bytes: &[u8], part: &'static str) -> Result<Map<String, Value>, JwtError> {

@@ -114,6 +114,11 @@ impl KeySet {
         self.keys.iter().enumerate().find_map(unusable).map_or(Ok(()), Err)
     }
 
+    /// Whether a key has this name.
+    pub fn has(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
     /// Checks that a key of the set signed `token`, and gives the payload that it signed.
     pub fn verify<'t>(&self, token: &'t Compact<'_>) -> Result<&'t [u8], JwtError> {
         let named = |key: &&Key| match (&token.kid, &key.kid) {

@@ -7,12 +7,14 @@
 //! | `key_set` | which keys of a JWK or JWK set may verify? |
 //! | `sign` | how does an authority write a JWT-SVID? |
 //! | `svid` | whom does a token name, as a JWT-SVID? |
+//! | `id_token` | what does a token of an OpenID Connect issuer say of a machine? |
 //!
 //! Encryption, secrets as keys, and keys that a token brings along have no place here: a token that
 //! needs one of them is refused before anything is computed.
 
 mod algorithm;
 mod compact;
+pub mod id_token;
 mod key_set;
 mod sign;
 pub mod svid;

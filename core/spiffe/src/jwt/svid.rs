@@ -89,7 +89,7 @@ fn check_audience(claims: &Map<String, Value>, audiences: &[impl AsRef<str>]) ->
 
 /// Section 3.3 and RFC 7519 sections 4.1.4 to 4.1.6. A token from the future shows that a clock is
 /// wrong, and with it every other date.
-fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, JwtError> {
+pub(super) fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp, JwtError> {
     let expires_at = date(claims, "exp")?.ok_or(JwtError::Claim("exp", "is missing"))?;
     if now > expires_at + LEEWAY {
         return Err(JwtError::Expired(expires_at));
