@@ -1,6 +1,6 @@
 //! The agent's half: shows the certificate and signs the challenge.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::{
     rand::{SecureRandom as _, SystemRandom},
@@ -56,11 +56,11 @@ enum Key {
 }
 
 impl Key {
-    async fn read(path: &PathBuf) -> Result<Self, CannotProve> {
+    async fn read(path: &Path) -> Result<Self, CannotProve> {
         let pem = zeroize::Zeroizing::new(read(path, MAX_FILE).await?);
         let unusable = |says: &str| {
             let source = std::io::Error::other(says.to_owned());
-            CannotProve::File { path: path.clone(), source }
+            CannotProve::File { path: path.to_owned(), source }
         };
         let key = PrivateKeyDer::from_pem_slice(&pem)
             .map_err(|_| unusable("there is no private key in it, in PEM"))?;

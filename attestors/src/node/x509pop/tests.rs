@@ -264,8 +264,8 @@ async fn what_is_foreign_too_long_or_nonsense_is_refused_before_it_is_computed_w
         std::iter::once(leaf).chain(std::iter::repeat_n(below, 8)).cloned().collect();
     for (what, payload, says) in [
         ("a foreign chain", payload(&stranger.chain), "not vouched for"),
-        ("a leaf alone", payload(&[leaf.clone()]), "not vouched for"),
-        ("an authority", payload(&[below.clone()]), "not vouched for"),
+        ("a leaf alone", payload(std::slice::from_ref(leaf)), "not vouched for"),
+        ("an authority", payload(std::slice::from_ref(below)), "not vouched for"),
         ("nine certificates", payload(&nine), "more than 8"),
         ("no certificate", payload(&[]), "not vouched for"),
         ("no JSON", b"certificates".to_vec(), "the payload"),
