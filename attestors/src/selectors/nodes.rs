@@ -35,12 +35,11 @@ pub(super) const KINDS: &[Kind] = &[
         "oidc",
         &[
             Name::once("issuer", values::any),
-            Name::once("subject", values::any),
-            Name::many("audience", values::any),
+            Name::once("sub", values::any),
             Name::many("claim", values::pair),
         ],
     )
-    .also_called(&[("iss", "issuer"), ("sub", "subject"), ("aud", "audience")]),
+    .also_called(&[("iss", "issuer"), ("subject", "sub")]),
     Kind::nodes(
         "aws_iid",
         &[
