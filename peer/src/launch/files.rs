@@ -152,6 +152,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let file = folder.path().join("secret");
             fs::write(&file, "x").expect("written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("mode set");
             let user = AsUser::on_this_thread(65534, 65534, &[]).expect("root may");
             let refused = user.act(|| fs::read(&file)).expect_err("another's secret");
             assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
