@@ -34,7 +34,7 @@ enum Started {
     Child(Child),
     /// The agent ends it when nobody listens any more.
     Launched {
-        _launch: Launch,
+        _launch: Box<Launch>,
         _null: File,
     },
     /// What the command line of an engine or of systemd must be told.
@@ -125,7 +125,7 @@ async fn launched_by_agent(launched: &Launched, socket: &Path, within: Duration)
     };
     let begun = timeout(within, begun).await.map_err(|_| anyhow!("it was not launched within {within:?}"))?;
     let (pid, launch) = begun.with_context(|| format!("cannot launch {}", launched.command[0]))?;
-    Ok(Running { pid, started: Started::Launched { _launch: launch, _null: null } })
+    Ok(Running { pid, started: Started::Launched { _launch: Box::new(launch), _null: null } })
 }
 
 async fn in_container(container: &Container, within: Duration) -> Result<Running> {
