@@ -32,7 +32,7 @@ enum Started {
     /// It was there before.
     Nothing,
     Child(Child),
-    /// The agent ends it when nobody listens any more.
+    /// The agent ends it with this very process.
     Launched {
         _launch: Box<Launch>,
         _null: File,
