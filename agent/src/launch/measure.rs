@@ -2,11 +2,12 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder},
     os::unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::OFlag;
 use peer::launch::{AsUser, is_fixed};
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     measurement::Measurement,
     plan::Plan,
     shape::Kind,
-    tree::{self, Contents, Meter, copy_file, uncopied, unreadable},
+    tree::{self, Contents, Meter, copy_file, uncopied},
 };
 
 /// A command whose files were measured and lie where only root can change them.
@@ -54,7 +55,7 @@ pub(super) fn measure(
     if program.is_some() {
         new_folder(&folder.join("bin"))?;
     }
-    let mut file = user.act(|| File::open(&plan.program)).map_err(unreadable(&plan.program))?;
+    let mut file = tree::open(user, &plan.program, OFlag::empty())?;
     let (_, executable) = copy_file(&mut file, &plan.program, program.as_deref(), true, meter)?;
     measurement.add("executable", executable.to_string());
 

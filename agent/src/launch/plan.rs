@@ -5,7 +5,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File},
+    fs,
     io::{self, Read as _},
     os::{
         fd::AsRawFd as _,
@@ -17,12 +17,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::OFlag;
 use peer::launch::{AsUser, Surroundings, is_fixed};
 
 use super::{
     Unmeasurable,
     shape::{Code, Kind, Shape},
-    tree::unreadable,
+    tree::{self, unreadable},
 };
 
 /// What is to be copied, and how the copies are run.
@@ -335,10 +336,8 @@ fn interpreted(
 ) -> Result<Found, Unmeasurable> {
     for _ in 0..DEEPEST {
         let mut head = Vec::new();
-        let read = user
-            .act(|| File::open(&found.path))
-            .and_then(|file| file.take(LONGEST_LINE).read_to_end(&mut head));
-        read.map_err(unreadable(&found.path))?;
+        let file = tree::open(user, &found.path, OFlag::empty())?;
+        file.take(LONGEST_LINE).read_to_end(&mut head).map_err(unreadable(&found.path))?;
         if head.starts_with(b"\x7fELF") {
             return Ok(found);
         }

@@ -223,16 +223,21 @@ fn take_file(
     copy: Option<&Path>,
     meter: &mut Meter<'_>,
 ) -> Result<Entry, Unmeasurable> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let opened = user.act(|| OpenOptions::new().read(true).custom_flags(flags.bits()).open(source));
-    let mut file = opened.map_err(unreadable(source))?;
-    let found = file.metadata().map_err(unreadable(source))?;
-    if !found.is_file() {
-        return Err(Unmeasurable::Changed(source.to_owned()));
-    }
-    let is_executable = found.permissions().mode() & 0o111 != 0;
+    let mut file = open(user, source, OFlag::O_NOFOLLOW)?;
+    let is_executable = file.metadata().map_err(unreadable(source))?.permissions().mode() & 0o111 != 0;
     let (size, sha256) = copy_file(&mut file, source, copy, is_executable, meter)?;
     Ok(Entry::File { is_executable, size, sha256 })
+}
+
+/// Opens a regular file as `user` could, and nothing that would make the agent wait, such as a pipe.
+pub(super) fn open(user: &AsUser, path: &Path, how: OFlag) -> Result<File, Unmeasurable> {
+    let flags = how | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let opened = user.act(|| OpenOptions::new().read(true).custom_flags(flags.bits()).open(path));
+    let file = opened.map_err(unreadable(path))?;
+    match file.metadata().map_err(unreadable(path))?.is_file() {
+        true => Ok(file),
+        false => Err(Unmeasurable::NoFormat(path.to_owned())),
+    }
 }
 
 /// Hashes an open file, and writes the same bytes to `copy`.

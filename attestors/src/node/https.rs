@@ -115,6 +115,7 @@ impl Host {
     }
 
     /// Whether an address is at this host.
+    #[cfg(feature = "server")]
     pub(super) fn has(&self, uri: &Uri) -> bool {
         let authority = uri.authority();
         let same = authority.is_some_and(|authority| {

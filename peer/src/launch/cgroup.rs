@@ -69,8 +69,13 @@ impl Cgroup {
             move |source| NoCgroup::Io { doing, path, source }
         };
         fs::create_dir(&directory).map_err(failed("make"))?;
-        let id = fs::metadata(&directory).map_err(failed("examine"))?.ino();
-        Ok(Self { path, id })
+        let made = fs::metadata(&directory).map_err(failed("examine"))?;
+        // Whoever owns the directory above may have put another one of this name in its place by now, and
+        // would own what is launched in there.
+        if made.uid() != rustix::process::geteuid().as_raw() {
+            return Err(failed("keep")(io::ErrorKind::PermissionDenied.into()));
+        }
+        Ok(Self { path, id: made.ino() })
     }
 
     /// The one of this path that is there now.
