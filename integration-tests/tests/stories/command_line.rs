@@ -98,8 +98,16 @@ fn warnings_are_in_the_json_of_entries_that_are_made_and_applied() {
 fn what_entry_list_prints_can_be_applied_and_changes_nothing() {
     let writ = Writ::up();
     let _ = writ.run(&create(&["--spiffe-id", "/one", "--selector", "unix:uid:4242", "--ttl", "15m"])).done();
-    let nodes =
-        ["entry", "create", "--spiffe-id", "/two", "--parent", "aws_iid:tag:team:a", "--selector", "unix:uid:1"];
+    let nodes = [
+        "entry",
+        "create",
+        "--spiffe-id",
+        "/two",
+        "--parent",
+        "aws_iid:tag:team:a",
+        "--selector",
+        "unix:uid:1",
+    ];
     let _ = writ.run(&nodes).done();
     let before = writ.run(&["entry", "list", "--output", "json"]).done().out;
     let file = writ.data().with_extension("json");

@@ -24,7 +24,7 @@ fn joined(more: &str) -> Option<(Server, Commands, Agent, String)> {
 }
 
 /// A stream that has this identity, asked for as often as it is refused.
-async fn served(agent: &Agent, id: &str) -> Watch {
+pub(crate) async fn served(agent: &Agent, id: &str) -> Watch {
     let workload = Workload::connect(&agent.workload_socket()).await;
     let end = std::time::Instant::now() + PATIENCE;
     loop {

@@ -1,13 +1,13 @@
-//! Nodes that attest with certificates of an infrastructure outside: Writ's agents and SPIRE's.
+//! Nodes that attest with certificates of an infrastructure outside. What SPIRE's programs make of such
+//! certificates is in `spire_x509pop.rs`.
 
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use integration_tests::daemon::{Agent, Server};
 use integration_tests::pki::{Kind, Machine, Pki};
-use integration_tests::spire::{self, Commands, Joining, PATIENCE};
 use integration_tests::workload::{Watch, Workload, ids};
-use integration_tests::{Folder, Running, eventually, needs, writ_command};
+use integration_tests::{Folder, Running, eventually, writ_command};
 use tonic::Code;
 
 use crate::own_uid;
@@ -16,11 +16,12 @@ use crate::own_uid;
 const BACK: Duration = Duration::from_secs(60);
 
 /// A server that takes the certificates of this infrastructure.
-fn server_of(pki: &Pki, more: &str) -> Server {
+pub(crate) fn server_of(pki: &Pki, more: &str) -> Server {
     Server::start(&format!("{more}[node_attestors.x509pop]\nca_bundle_path = {:?}\n", pki.authority()))
 }
 
-fn node_of(machine: &Machine) -> String {
+/// The node that this machine is.
+pub(crate) fn node_of(machine: &Machine) -> String {
     let fingerprint = digest(&SHA1_FOR_LEGACY_USE_ONLY, &machine.der);
     let fingerprint: String = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("spiffe://writ.local/spire/agent/x509pop/{fingerprint}")
@@ -31,13 +32,14 @@ fn entry(server: &Server, path: &str, parent: &str) {
     let _ = server.run(&create).done();
 }
 
-fn nodes(server: &Server) -> Vec<serde_json::Value> {
+/// Those that the server knows.
+pub(crate) fn nodes(server: &Server) -> Vec<serde_json::Value> {
     let list = server.run(&["node", "list", "--output", "json"]).done().json();
     list["nodes"].as_array().expect("a list").clone()
 }
 
 /// A stream that has shown this identity.
-async fn watch(agent: &Agent, id: &str) -> Watch {
+pub(crate) async fn watch(agent: &Agent, id: &str) -> Watch {
     let opened = async {
         loop {
             if tokio::net::UnixStream::connect(agent.workload_socket()).await.is_ok() {
@@ -153,62 +155,4 @@ async fn a_machine_that_was_set_up_anew_keeps_its_id_and_whoever_had_it_before_g
     assert_eq!(after.status()["connected"], true, "the one in its place is left alone");
     let [node] = &nodes(&server)[..] else { panic!("still one node") };
     assert_ne!(node["key_sha256"], first);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn spires_own_agent_attests_with_a_certificate_is_renewed_and_comes_back_when_it_was_evicted() {
-    let Some(_) = needs::spire("spire-agent") else { return };
-    for kind in [Kind::Ecdsa, Kind::Rsa] {
-        let pki = Pki::new();
-        let server = server_of(&pki, "agent_ttl = \"20s\"\n");
-        let Some(commands) = Commands::at(server.socket()) else { return };
-        let machine = pki.machine("web-1", kind);
-        let node = node_of(&machine);
-        commands.entry("spiffe://writ.local/web", &node, &own_uid(), &[]);
-        let bundle = commands.bundle();
-        let joining =
-            Joining { trust_domain: "writ.local", address: server.address(), bundle: &bundle, token: "" };
-        let Some(agent) = spire::Agent::attest(joining, &machine.spire_agent()) else { return };
-        served(&agent, "spiffe://writ.local/web").await;
-        let shown = commands.ask(&["agent", "show", "-spiffeID", &node]);
-        assert_eq!((&shown["attestation_type"], &shown["can_reattest"]), (&"x509pop".into(), &true.into()));
-        let selectors = shown["selectors"].to_string();
-        assert!(selectors.contains("subject:cn:web-1"), "{selectors}");
-
-        let serial = || nodes(&server)[0]["serial"].clone();
-        let first = serial();
-        eventually("its certificate is another one", PATIENCE, || (serial() != first).then_some(()));
-        let _ = commands.run(&["agent", "evict", "-spiffeID", &node]).done();
-        eventually(&format!("it is back\n{}", agent.log()), PATIENCE, || {
-            nodes(&server).iter().any(|back| back["id"] == node.as_str()).then_some(())
-        });
-        commands.entry("spiffe://writ.local/shop", &node, &own_uid(), &[]);
-        served(&agent, "spiffe://writ.local/shop").await;
-    }
-}
-
-async fn served(agent: &spire::Agent, id: &str) {
-    let workload = Workload::connect(&agent.workload_socket()).await;
-    let end = std::time::Instant::now() + PATIENCE;
-    loop {
-        match workload.watch().next().await {
-            Ok(svids) if ids(&svids).contains(&id.to_owned()) => return,
-            _ => assert!(std::time::Instant::now() < end, "{id}: not within {PATIENCE:?}\n{}", agent.log()),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn writs_agent_attests_at_a_spire_server_with_a_certificate() {
-    let pki = Pki::new();
-    let plugin = format!("ca_bundle_path = {:?}", pki.authority());
-    let Some(server) = spire::Server::start_with_attestor("x509pop", &plugin) else { return };
-    for (name, kind) in [("web-1", Kind::Ecdsa), ("web-2", Kind::Rsa)] {
-        let machine = pki.machine(name, kind);
-        let id = format!("spiffe://writ.local/{name}");
-        server.commands.entry(&id, &node_of(&machine), &own_uid(), &[]);
-        let agent = Agent::attest_at_spire(&server, &machine.agent());
-        watch(&agent, &format!("/{name}")).await;
-    }
 }
