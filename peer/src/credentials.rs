@@ -15,7 +15,7 @@ pub struct Ids {
     pub filesystem: u32,
 }
 
-/// Every uid and gid of a process (supplementary groups are in [`Status`]).
+/// Every uid and gid of a process (supplementary groups are in [`crate::Status`]).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Credentials {
     /// Users.
