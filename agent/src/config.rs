@@ -27,6 +27,12 @@ pub struct Config {
     /// server shows another pin, or none is known, it decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle_file: Option<PathBuf>,
+    /// The same, fetched from this HTTPS address whenever it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_url: Option<String>,
+    /// The authorities, in PEM, that vouch for the host of `bundle_url`; the system's where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_url_ca_file: Option<PathBuf>,
     /// The join token; needed until the agent has its certificate.
     #[serde(default, skip_serializing)]
     pub token: Option<Secret>,
@@ -114,6 +120,8 @@ impl Config {
             trust_domain: None,
             pin: None,
             bundle_file: None,
+            bundle_url: None,
+            bundle_url_ca_file: None,
             token: None,
             token_file: None,
             node_attestor: None,
@@ -145,10 +153,20 @@ impl Config {
         if let Some(attestor) = &self.node_attestor {
             attestor.check().map_err(Contradiction)?;
         }
+        if self.bundle_file.is_some() && self.bundle_url.is_some() {
+            return wrong("one bundle vouches for a server: remove bundle_file or bundle_url");
+        }
+        if self.bundle_url.as_ref().is_some_and(|url| !url.starts_with("https://")) {
+            return wrong("bundle_url is not an address such as https://host/bundle.json");
+        }
+        if self.bundle_url_ca_file.is_some() && self.bundle_url.is_none() {
+            return wrong("bundle_url_ca_file is for bundle_url, which is not there");
+        }
         let Some(spire) = &self.spire else { return Ok(()) };
-        if self.pin.is_some() || self.insecure_bootstrap || self.bundle_file.is_some() {
+        let is_anchored = self.bundle_file.is_some() || self.bundle_url.is_some();
+        if self.pin.is_some() || self.insecure_bootstrap || is_anchored {
             return wrong(
-                "a SPIRE server is known by spire.trust_bundle; remove pin, bundle_file and insecure_bootstrap",
+                "a SPIRE server is known by spire.trust_bundle; remove pin, bundle_file, bundle_url and insecure_bootstrap",
             );
         }
         if self.trust_domain.as_ref().is_some_and(|other| *other != spire.trust_domain) {

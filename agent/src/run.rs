@@ -199,7 +199,7 @@ fn terms(config: &Config) -> Result<Terms, Error> {
         trust_domain: config.trust_domain.clone(),
         pin: config.pin,
         insecure_bootstrap: config.insecure_bootstrap,
-        anchor: config.bundle_file.clone().map(|file| Anchor { file }),
+        anchor: Anchor::of(config),
         token,
         attestor: config.node_attestor.clone(),
         spire: config.spire.clone(),

@@ -1,5 +1,6 @@
 //! A public key infrastructure that is nobody's of ours: an authority, and certificates for machines.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use rcgen::{
@@ -54,6 +55,19 @@ impl Pki {
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.folder.join("ca.pem")
+    }
+
+    /// A certificate for an HTTPS server on loopback, and its key, in files.
+    #[must_use]
+    pub fn loopback(&self) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().expect("keys can be made");
+        let mut leaf = CertificateParams::default();
+        leaf.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
+        leaf.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let leaf = leaf.signed_by(&key, &issuer).expect("it can be signed");
+        let certificate = self.folder.write("loopback.pem", leaf.pem());
+        (certificate, self.folder.write("loopback.key", key.serialize_pem()))
     }
 
     /// A certificate for the machine of this name.

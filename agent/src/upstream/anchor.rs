@@ -8,25 +8,55 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use attestors::node::https;
 use spiffe::{Bundle, TrustDomain};
 
 use super::Trouble;
+use crate::config::Config;
 
-/// Where the operator's bundle is.
+/// Where the operator's bundle is: a SPIFFE bundle document, read again whenever it is needed.
 #[derive(Clone, Debug)]
-pub(crate) struct Anchor {
-    /// A SPIFFE bundle document. It is read again whenever it is needed.
-    pub(crate) file: PathBuf,
+pub(crate) enum Anchor {
+    /// In a file.
+    File(PathBuf),
+    /// At an HTTPS address.
+    Url {
+        /// The address.
+        url: String,
+        /// Who vouches for its host, if not those whom the system trusts.
+        ca_file: Option<PathBuf>,
+    },
 }
 
 impl Anchor {
+    /// What the configuration names.
+    pub(crate) fn of(config: &Config) -> Option<Self> {
+        let file = config.bundle_file.clone().map(Self::File);
+        let ca_file = config.bundle_url_ca_file.clone();
+        file.or_else(|| config.bundle_url.clone().map(|url| Self::Url { url, ca_file }))
+    }
+
+    /// What the configuration calls it.
+    pub(super) fn key(&self) -> &'static str {
+        match self {
+            Self::File(_) => "bundle_file",
+            Self::Url { .. } => "bundle_url",
+        }
+    }
+
     /// The bundle as it is now.
-    pub(super) fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, Trouble> {
-        let shown = self.file.display();
-        let document = read(&self.file)
-            .map_err(|error| Trouble::Unreachable(format!("cannot take bundle_file {shown}: {error}")))?;
+    pub(super) async fn bundle(&self, trust_domain: &TrustDomain) -> Result<Bundle, Trouble> {
+        let (shown, document) = match self {
+            Self::File(path) => (path.display().to_string(), read(path).map_err(|error| error.to_string())),
+            Self::Url { url, ca_file } => {
+                let document = https::document(url, ca_file.as_deref()).await;
+                (url.clone(), document.map_err(|error| error.to_string()))
+            }
+        };
+        let trouble = |says| Trouble::Unreachable(format!("{} {shown} {says}", self.key()));
+        let document = document.map_err(|error| trouble(format!("cannot be taken: {error}")))?;
         Bundle::parse(trust_domain.clone(), &document)
-            .map_err(|error| Trouble::Unreachable(format!("bundle_file {shown} is no trust bundle: {error}")))
+            .map_err(|error| trouble(format!("is no trust bundle: {error}")))
     }
 }
 
@@ -56,19 +86,20 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_bundle_that_others_may_write_is_not_believed() {
+    #[tokio::test]
+    async fn a_bundle_that_others_may_write_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
-        let anchor = Anchor { file: dir.path().join("bundle.json") };
+        let file = dir.path().join("bundle.json");
+        let anchor = Anchor::File(file.clone());
         let trust_domain: TrustDomain = "acme.example".parse().unwrap();
-        assert!(anchor.bundle(&trust_domain).is_err(), "it is not there");
-        fs::write(&anchor.file, r#"{"keys":[]}"#).unwrap();
+        assert!(anchor.bundle(&trust_domain).await.is_err(), "it is not there");
+        fs::write(&file, r#"{"keys":[]}"#).unwrap();
         for (mode, believed) in [(0o644, true), (0o664, false), (0o646, false)] {
-            fs::set_permissions(&anchor.file, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(anchor.bundle(&trust_domain).is_ok(), believed, "{mode:o}");
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(anchor.bundle(&trust_domain).await.is_ok(), believed, "{mode:o}");
         }
-        fs::set_permissions(&anchor.file, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&anchor.file, "nonsense").unwrap();
-        assert!(anchor.bundle(&trust_domain).is_err());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&file, "nonsense").unwrap();
+        assert!(anchor.bundle(&trust_domain).await.is_err());
     }
 }

@@ -141,7 +141,7 @@ impl Trust {
         match (self.accept(signed, Hand::Anybody), &self.anchor) {
             (Err(Trouble::Hopeless(says)), Some(anchor)) => {
                 self.fetch_vouched(server, anchor).await.map_err(|trouble| {
-                    Trouble::Hopeless(format!("{says}; nor does bundle_file help: {trouble}"))
+                    Trouble::Hopeless(format!("{says}; nor does {} help: {trouble}", anchor.key()))
                 })
             }
             (accepted, _) => accepted,
@@ -152,13 +152,13 @@ impl Trust {
     async fn fetch_vouched(&self, server: &ServerAddress, anchor: &Anchor) -> Result<bool, Trouble> {
         let trust_domain = self.trust_domain.clone().or_else(|| self.trust_domain());
         let trust_domain = trust_domain
-            .ok_or_else(|| Trouble::Hopeless("bundle_file needs trust_domain beside it".to_owned()))?;
-        let bundles = Arc::new(Bundles::from_iter([anchor.bundle(&trust_domain)?]));
+            .ok_or_else(|| Trouble::Hopeless(format!("{} needs trust_domain beside it", anchor.key())))?;
+        let bundles = Arc::new(Bundles::from_iter([anchor.bundle(&trust_domain).await?]));
         let verifier = verifier_of_server(&trust_domain, Arc::new(move || bundles.clone()))?;
         let signed = ask(server, client_config(verifier, None)).await?;
         let pin = Pin::of(&signed.pin_public_key);
         signed.verify(&pin).map_err(|error| Trouble::Unreachable(error.to_string()))?;
-        tracing::warn!(%pin, "took the pin of the server that bundle_file vouches for");
+        tracing::warn!(%pin, by = anchor.key(), "took the pin of the server that the operator's bundle vouches for");
         *self.pin.lock() = Some(pin);
         self.accept(signed, Hand::Server)
     }

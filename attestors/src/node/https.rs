@@ -36,7 +36,7 @@ pub(super) struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpsError {
+pub enum HttpsError {
     /// An address that is not asked.
     #[error("{0:?} is not an address such as https://host/path")]
     Address(String),
@@ -52,6 +52,24 @@ pub(super) enum HttpsError {
     /// It takes too long.
     #[error("{0} does not answer within {within:?}", within = WITHIN)]
     Late(String),
+    /// It has no such document.
+    #[error("{0} answers {1}")]
+    Refused(String, u16),
+}
+
+/// The document at `url`, over HTTPS. Whoever serves it proves its name to the authorities (PEM) in
+/// `ca_file`, or to one of the system's. At most 1 MiB, within 10 s, and no other address is followed.
+#[cfg(feature = "agent")]
+pub async fn document(url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, HttpsError> {
+    let uri: Uri = url.parse().map_err(|_| HttpsError::Address(url.to_owned()))?;
+    let authorities = authorities(ca_file).map_err(|error| HttpsError::Tls(error.to_string()))?;
+    let host = Host::of(&uri, &authorities, None)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let answer = host.get(path, None).await?;
+    match answer.status {
+        StatusCode::OK => Ok(answer.body.into()),
+        other => Err(HttpsError::Refused(url.to_owned(), other.as_u16())),
+    }
 }
 
 /// From the connection's beginning to the answer's last byte.

@@ -9,7 +9,7 @@
 #[cfg(feature = "agent")]
 pub mod agent;
 mod file;
-mod https;
+pub mod https;
 pub mod k8s_psat;
 pub mod oidc;
 #[cfg(feature = "server")]

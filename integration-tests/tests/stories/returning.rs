@@ -9,8 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use integration_tests::daemon::{Agent, Server};
+use integration_tests::pki::Pki;
 use integration_tests::workload::{Watch, Workload, ids};
-use integration_tests::{Answer, Folder, eventually};
+use integration_tests::{Answer, Folder, Running, eventually, needs};
 use registry::Revision;
 use serde_json::Value;
 use store::{Log as _, MacKey, Sqlite};
@@ -158,6 +159,60 @@ async fn where_the_pin_is_lost_the_operators_bundle_file_and_a_token_file_bring_
     eventually("it is connected", BACK, || (agent.status()["connected"] == true).then_some(()));
     watch(&agent, "loyal").await;
 }
+
+/// The same from an HTTPS address; Python serves it, with a certificate of an authority that only this
+/// configuration trusts.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_pin_is_lost_a_bundle_at_an_https_address_and_a_token_file_bring_a_running_agent_back() {
+    if !needs::program("python3", "python3") {
+        return;
+    }
+    let pki = Pki::new();
+    let (certificate, key) = pki.loopback();
+    let served = Folder::new();
+    let mut server = Server::start("");
+    let show = |server: &Server| server.run(&["bundle", "show", "--output", "json"]).done().out;
+    served.write("bundle.json", show(&server));
+    let mut python = Command::new("python3");
+    python.args(["-c", SERVES, &certificate.display().to_string(), &key.display().to_string()]);
+    let python = Running::start(python.current_dir(served.path()), "python", served.path());
+    let port = python.line(SOON);
+
+    let folder = Folder::new();
+    let token = folder.write("token", server.token("loyal"));
+    owners_alone(&token);
+    let ca = pki.authority();
+    let more = format!(
+        "trust_domain = \"writ.local\"\nbundle_url = \"https://127.0.0.1:{}/bundle.json\"\n\
+         bundle_url_ca_file = {ca:?}\ntoken_file = {token:?}\n",
+        port.trim()
+    );
+    let agent = Agent::start(&server, folder, &more);
+    entry(&server, "loyal");
+    watch(&agent, "loyal").await;
+
+    server.kill();
+    fs::remove_dir_all(server.folder().join("state")).expect("it is ours");
+    server.start_again();
+    entry(&server, "loyal");
+    says(&agent, "bundle_url");
+    served.write("bundle.json", show(&server));
+    says(&agent, "writ token create");
+    fs::write(&token, server.token("loyal")).expect("it is ours");
+    eventually("it is connected", BACK, || (agent.status()["connected"] == true).then_some(()));
+    watch(&agent, "loyal").await;
+}
+
+/// Says its port and serves the files of the folder that it runs in.
+const SERVES: &str = "
+import http.server, ssl, sys
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(sys.argv[1], sys.argv[2])
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_agents_with_one_copied_state_directory_both_are_fenced_within_one_renewal() {
