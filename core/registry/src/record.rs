@@ -1,8 +1,7 @@
 //! Records: what the audit log says of a commit, and the canonical JSON that it keeps of it.
 
-use std::mem;
-
 use serde_json::{Value, json};
+use spiffe::json;
 
 use crate::{commit::Revision, decide::Moment};
 
@@ -32,38 +31,13 @@ impl Record {
         if let Err(reason) = self.outcome {
             leaf["reason"] = reason.into();
         }
-        let mut out = Vec::new();
-        write_canonical(&leaf, &mut out);
-        out
-    }
-}
-
-/// Writes `value` with the members of each object in the order of their names. What else RFC 8785
-/// asks for holds already: no spaces, shortest escapes, and records have no fractions.
-fn write_canonical(value: &Value, out: &mut Vec<u8>) {
-    let mut separator = b"".as_slice();
-    match value {
-        Value::Array(items) => {
-            out.push(b'[');
-            for item in items {
-                out.extend_from_slice(mem::replace(&mut separator, b","));
-                write_canonical(item, out);
-            }
-            out.push(b']');
-        }
-        Value::Object(members) => {
-            // INVARIANT: names in records are ASCII, so byte order is RFC 8785's UTF-16 order.
-            let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_by_key(|(name, _)| *name);
-            out.push(b'{');
-            for (name, value) in sorted {
-                out.extend_from_slice(mem::replace(&mut separator, b","));
-                out.extend_from_slice(format!("\"{name}\":").as_bytes());
-                write_canonical(value, out);
-            }
-            out.push(b'}');
-        }
-        plain => out.extend_from_slice(plain.to_string().as_bytes()),
+        json::canonical(&leaf)
+            .or_else(|_| {
+                // A number from elsewhere that readers would round; as a text it is the same to all.
+                leaf["facts"] = leaf["facts"].to_string().into();
+                json::canonical(&leaf)
+            })
+            .expect("a revision and an author have no number beyond 2^53")
     }
 }
 
@@ -73,6 +47,14 @@ mod tests {
 
     use super::*;
     use crate::commit::Author;
+
+    #[test]
+    fn a_number_that_readers_would_round_is_kept_as_a_text() {
+        let record = Record { kind: "x.y", outcome: Ok(()), facts: json!({"sequence": u64::MAX}) };
+        let moment = Moment { now: Timestamp::from_unix_seconds(1), author: Author::Server };
+        let leaf = String::from_utf8(record.leaf(Revision(7), &moment)).unwrap();
+        assert!(leaf.contains(r#""facts":"{\"sequence\":18446744073709551615}""#), "{leaf}");
+    }
 
     #[test]
     fn a_leaf_is_one_line_of_sorted_json() {

@@ -8,7 +8,7 @@ pub mod bundle;
 #[cfg(test)]
 mod fuzz;
 pub mod id;
-mod json;
+pub mod json;
 pub mod jwk;
 pub mod jwt;
 pub mod key;
