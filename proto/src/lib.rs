@@ -15,6 +15,8 @@
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/all.fds"));
 /// Encoded descriptors of what the workload socket serves, for its reflection.
 pub const WORKLOAD_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload.fds"));
+/// Encoded descriptors of what the authz socket serves.
+pub const AUTHZ_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/authz.fds"));
 /// Encoded descriptors of what a server serves, for its reflection.
 pub const SERVER_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/server.fds"));
 
@@ -132,6 +134,20 @@ pub mod writ {
             v1, "writ.launch.v1"
         }
     }
+    /// Tasks of the asking process.
+    pub mod task {
+        generated! {
+            /// `writ.task.v1`
+            v1, "writ.task.v1"
+        }
+    }
+    /// What gateways ask their node agent.
+    pub mod authz {
+        generated! {
+            /// `writ.authz.v1`
+            v1, "writ.authz.v1"
+        }
+    }
     /// What an agent sees of a process.
     pub mod explain {
         generated! {
@@ -174,7 +190,7 @@ mod tests {
         assert!(server.contains(&"/spire.api.server.entry.v1.Entry/BatchCreateEntry".to_owned()));
         assert!(server.contains(&"/writ.node.v1.Node/Follow".to_owned()));
         assert!(!server.iter().any(|name| name.contains("Workload")));
-        let both = server.len() + methods(super::WORKLOAD_DESCRIPTOR_SET).len();
-        assert_eq!(methods(super::FILE_DESCRIPTOR_SET).len(), both);
+        let agents = [super::WORKLOAD_DESCRIPTOR_SET, super::AUTHZ_DESCRIPTOR_SET].map(methods).concat();
+        assert_eq!(methods(super::FILE_DESCRIPTOR_SET).len(), server.len() + agents.len());
     }
 }

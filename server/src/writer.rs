@@ -128,7 +128,10 @@ impl Group {
     /// Whether rotation and expiry must look again.
     fn moves_clocks(&self) -> bool {
         let moves = |change: &Change| {
-            matches!(change.key(), Key::Authority(_) | Key::Entry(_) | Key::Token(_) | Key::Proof(_))
+            matches!(
+                change.key(),
+                Key::Authority(_) | Key::Entry(_) | Key::Token(_) | Key::Proof(_) | Key::Task(_)
+            )
         };
         self.commits.iter().flat_map(|commit| &commit.changes).any(moves)
     }

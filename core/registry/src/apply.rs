@@ -79,6 +79,12 @@ impl Registry {
             Key::Authority(id) => self.authorities.get(id).map_or(0, |object| object.version),
             Key::Bundle(trust_domain) => self.bundles.get(trust_domain).map_or(0, |object| object.version),
             Key::Proof(sha256) => self.proofs.get(sha256).map_or(0, |object| object.version),
+            Key::Tenant(name) => self.tenants.get(name).map_or(0, |object| object.version),
+            Key::Actor(id) => self.actors.get(id).map_or(0, |object| object.version),
+            Key::Mandate(name) => self.mandates.get(name).map_or(0, |object| object.version),
+            Key::Resource(name) => self.resources.get(name).map_or(0, |object| object.version),
+            Key::Policy(id) => self.policies.get(id).map_or(0, |object| object.version),
+            Key::Task(id) => self.tasks.get(id).map_or(0, |object| object.version),
         }
     }
 
@@ -103,6 +109,30 @@ impl Registry {
             Change::Delete(Key::Proof(sha256)) => {
                 let old = self.proofs.remove(sha256);
                 self.index.proof(old.as_deref(), None);
+            }
+            Change::Delete(Key::Tenant(name)) => drop(self.tenants.remove(name)),
+            Change::Delete(Key::Actor(id)) => {
+                let old = self.actors.remove(id);
+                self.index.actor(old.as_deref(), None);
+            }
+            Change::Delete(Key::Mandate(name)) => {
+                if let Some(old) = self.mandates.remove(name) {
+                    self.index.disown(&old.tenant, &change.key());
+                }
+            }
+            Change::Delete(Key::Resource(name)) => {
+                let old = self.resources.remove(name);
+                self.index.resource(old.as_deref(), None);
+            }
+            Change::Delete(Key::Policy(id)) => {
+                self.policies.remove(id);
+                if let Some(tenant) = id.layer.tenant() {
+                    self.index.disown(tenant, &change.key());
+                }
+            }
+            Change::Delete(Key::Task(id)) => {
+                let old = self.tasks.remove(id);
+                self.index.task(old.as_deref(), None);
             }
         }
     }
@@ -130,6 +160,30 @@ impl Registry {
             Object::Proof(proof) => {
                 let old = self.proofs.insert(proof.sha256, Versioned::at(version, proof));
                 self.index.proof(old.as_deref(), Some(proof));
+            }
+            Object::Tenant(tenant) => {
+                self.tenants.insert(tenant.name.clone(), Versioned::at(version, tenant));
+            }
+            Object::Actor(actor) => {
+                let old = self.actors.insert(actor.id.clone(), Versioned::at(version, actor));
+                self.index.actor(old.as_deref(), Some(actor));
+            }
+            Object::Mandate(mandate) => {
+                let old = self.mandates.insert(mandate.name.clone(), Versioned::at(version, mandate));
+                old.inspect(|old| self.index.disown(&old.tenant, &object.key()));
+                self.index.own(&mandate.tenant, object.key());
+            }
+            Object::Resource(resource) => {
+                let old = self.resources.insert(resource.name.clone(), Versioned::at(version, resource));
+                self.index.resource(old.as_deref(), Some(resource));
+            }
+            Object::Policy(policy) => {
+                self.policies.insert(policy.id.clone(), Versioned::at(version, policy));
+                policy.id.layer.tenant().inspect(|tenant| self.index.own(tenant, object.key()));
+            }
+            Object::Task(task) => {
+                let old = self.tasks.insert(task.id.clone(), Versioned::at(version, task));
+                self.index.task(old.as_deref(), Some(task));
             }
         }
     }

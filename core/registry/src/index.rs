@@ -5,8 +5,10 @@ use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
 
 use crate::{
     commit::Revision,
-    objects::{Entry, EntryId, Key, Node, Proof, Token, TokenState},
-    settings::TOKEN_MEMORY,
+    objects::{
+        Actor, Entry, EntryId, Key, Node, Proof, Resource, Task, TaskState, TenantName, Token, TokenState,
+    },
+    settings::{TASK_MEMORY, TOKEN_MEMORY},
 };
 
 /// The indexes of a registry.
@@ -26,6 +28,11 @@ pub(crate) struct Index {
     pub(crate) selected: OrdSet<(Selector, Option<SpiffeId>)>,
     /// Nodes that have a view, and since which revision it can be followed.
     pub(crate) seats: OrdMap<SpiffeId, Revision>,
+    /// What belongs to a tenant besides itself; `None` sorts before all objects.
+    pub(crate) owned: OrdSet<(TenantName, Option<Key>)>,
+    /// Actors' and enforcement points' IDs, with the object that names them and its tenant; `None` sorts before
+    /// all objects.
+    pub(crate) concerned: OrdSet<(SpiffeId, Option<(Key, TenantName)>)>,
 }
 
 impl Index {
@@ -105,6 +112,82 @@ impl Index {
         if let Some(new) = new {
             self.ends.insert(end(new));
         }
+    }
+}
+
+impl Index {
+    /// Follows an actor.
+    pub(crate) fn actor(&mut self, old: Option<&Actor>, new: Option<&Actor>) {
+        let key = |actor: &Actor| Key::Actor(actor.id.clone());
+        if let Some(old) = old {
+            self.disown(&old.tenant, &key(old));
+            self.concerned.remove(&(old.id.clone(), Some((key(old), old.tenant.clone()))));
+        }
+        if let Some(new) = new {
+            self.own(&new.tenant, key(new));
+            self.concerned.insert((new.id.clone(), Some((key(new), new.tenant.clone()))));
+        }
+    }
+
+    /// Follows a resource.
+    pub(crate) fn resource(&mut self, old: Option<&Resource>, new: Option<&Resource>) {
+        let key = |resource: &Resource| Key::Resource(resource.name.clone());
+        if let Some(old) = old {
+            self.disown(&old.tenant, &key(old));
+            for id in &old.enforcement_points {
+                self.concerned.remove(&(id.clone(), Some((key(old), old.tenant.clone()))));
+            }
+        }
+        if let Some(new) = new {
+            self.own(&new.tenant, key(new));
+            for id in &new.enforcement_points {
+                self.concerned.insert((id.clone(), Some((key(new), new.tenant.clone()))));
+            }
+        }
+    }
+
+    /// Follows a task.
+    pub(crate) fn task(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let key = |task: &Task| Key::Task(task.id.clone());
+        if let Some(old) = old {
+            self.disown(&old.tenant, &key(old));
+            self.ends.remove(&(task_end(old), key(old)));
+        }
+        if let Some(new) = new {
+            self.own(&new.tenant, key(new));
+            self.ends.insert((task_end(new), key(new)));
+        }
+    }
+
+    /// Something belongs to a tenant.
+    pub(crate) fn own(&mut self, tenant: &TenantName, key: Key) {
+        self.owned.insert((tenant.clone(), Some(key)));
+    }
+
+    /// It no longer does.
+    pub(crate) fn disown(&mut self, tenant: &TenantName, key: &Key) {
+        self.owned.remove(&(tenant.clone(), Some(key.clone())));
+    }
+
+    /// What belongs to a tenant besides itself.
+    pub(crate) fn of_tenant<'a>(&'a self, tenant: &'a TenantName) -> impl Iterator<Item = &'a Key> {
+        let from_here = self.owned.range((tenant.clone(), None)..);
+        from_here.take_while(move |(other, _)| other == tenant).filter_map(|(_, key)| key.as_ref())
+    }
+
+    /// The tenants that have an actor or an enforcement point with this ID.
+    pub(crate) fn tenants_of<'a>(&'a self, id: &'a SpiffeId) -> impl Iterator<Item = &'a TenantName> {
+        let from_here = self.concerned.range((id.clone(), None)..);
+        let here = from_here.take_while(move |(other, _)| other == id);
+        here.filter_map(|(_, owner)| owner.as_ref().map(|(_, tenant)| tenant))
+    }
+}
+
+/// When something is due for a task: its end, and later that its tombstone is forgotten.
+fn task_end(task: &Task) -> Timestamp {
+    match &task.state {
+        TaskState::Active | TaskState::Suspended { .. } => task.expires_at,
+        TaskState::Ended { at, .. } => *at + TASK_MEMORY,
     }
 }
 

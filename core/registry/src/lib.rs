@@ -13,6 +13,7 @@ mod index;
 pub mod objects;
 mod record;
 mod registry;
+pub mod scope;
 mod settings;
 mod touching;
 mod view;

@@ -13,9 +13,11 @@ use crate::{
     history::History,
     index::{Index, hash_of, likeness, same_place},
     objects::{
-        Authority, AuthorityId, Bundle, Entry, EntryId, Key, Node, NodeName, Proof, Sha256, Stored, Token,
+        Actor, Authority, AuthorityId, Bundle, Entry, EntryId, Key, Mandate, MandateName, Node, NodeName,
+        Policy, PolicyId, Proof, Resource, Sha256, Stored, Task, TaskId, Tenant, TenantName, Token,
         Versioned, well_known,
     },
+    scope::ResourceName,
     settings::Settings,
 };
 
@@ -31,6 +33,12 @@ pub struct Registry {
     pub(crate) authorities: OrdMap<AuthorityId, Versioned<Authority>>,
     pub(crate) bundles: OrdMap<TrustDomain, Versioned<Bundle>>,
     pub(crate) proofs: OrdMap<Sha256, Versioned<Proof>>,
+    pub(crate) tenants: OrdMap<TenantName, Versioned<Tenant>>,
+    pub(crate) actors: OrdMap<SpiffeId, Versioned<Actor>>,
+    pub(crate) mandates: OrdMap<MandateName, Versioned<Mandate>>,
+    pub(crate) resources: OrdMap<ResourceName, Versioned<Resource>>,
+    pub(crate) policies: OrdMap<PolicyId, Versioned<Policy>>,
+    pub(crate) tasks: OrdMap<TaskId, Versioned<Task>>,
     pub(crate) index: Index,
     pub(crate) history: History,
     pub(crate) well_known: Arc<WellKnown>,
@@ -60,6 +68,12 @@ impl Registry {
             authorities: OrdMap::new(),
             bundles: OrdMap::new(),
             proofs: OrdMap::new(),
+            tenants: OrdMap::new(),
+            actors: OrdMap::new(),
+            mandates: OrdMap::new(),
+            resources: OrdMap::new(),
+            policies: OrdMap::new(),
+            tasks: OrdMap::new(),
             index: Index::default(),
             history: History::default(),
             well_known: Arc::new(well_known),
@@ -111,6 +125,12 @@ impl Registry {
             Key::Authority(id) => self.authorities.get(id).map(Stored::from),
             Key::Bundle(trust_domain) => self.bundles.get(trust_domain).map(Stored::from),
             Key::Proof(sha256) => self.proofs.get(sha256).map(Stored::from),
+            Key::Tenant(name) => self.tenants.get(name).map(Stored::from),
+            Key::Actor(id) => self.actors.get(id).map(Stored::from),
+            Key::Mandate(name) => self.mandates.get(name).map(Stored::from),
+            Key::Resource(name) => self.resources.get(name).map(Stored::from),
+            Key::Policy(id) => self.policies.get(id).map(Stored::from),
+            Key::Task(id) => self.tasks.get(id).map(Stored::from),
         }
     }
 
@@ -171,6 +191,66 @@ impl Registry {
     /// The use that was made of the proof with this digest.
     pub fn proof(&self, sha256: &Sha256) -> Option<&Versioned<Proof>> {
         self.proofs.get(sha256)
+    }
+
+    /// The tenant of this name.
+    pub fn tenant(&self, name: &TenantName) -> Option<&Versioned<Tenant>> {
+        self.tenants.get(name)
+    }
+
+    /// All tenants, by name.
+    pub fn tenants(&self) -> impl ExactSizeIterator<Item = &Versioned<Tenant>> {
+        self.tenants.values()
+    }
+
+    /// The actor with this SPIFFE ID.
+    pub fn actor(&self, id: &SpiffeId) -> Option<&Versioned<Actor>> {
+        self.actors.get(id)
+    }
+
+    /// All actors, by SPIFFE ID.
+    pub fn actors(&self) -> impl ExactSizeIterator<Item = &Versioned<Actor>> {
+        self.actors.values()
+    }
+
+    /// The mandate of this name.
+    pub fn mandate(&self, name: &MandateName) -> Option<&Versioned<Mandate>> {
+        self.mandates.get(name)
+    }
+
+    /// All mandates, by name.
+    pub fn mandates(&self) -> impl ExactSizeIterator<Item = &Versioned<Mandate>> {
+        self.mandates.values()
+    }
+
+    /// The resource of this name.
+    pub fn resource(&self, name: &ResourceName) -> Option<&Versioned<Resource>> {
+        self.resources.get(name)
+    }
+
+    /// All resources, by name.
+    pub fn resources(&self) -> impl ExactSizeIterator<Item = &Versioned<Resource>> {
+        self.resources.values()
+    }
+
+    /// The policy of this name.
+    pub fn policy(&self, id: &PolicyId) -> Option<&Versioned<Policy>> {
+        self.policies.get(id)
+    }
+
+    /// All policies, by layer and name.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Versioned<Policy>> {
+        self.policies.values()
+    }
+
+    /// The task of this name.
+    pub fn task(&self, id: &TaskId) -> Option<&Versioned<Task>> {
+        self.tasks.get(id)
+    }
+
+    /// All tasks that are not forgotten, the oldest first.
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Versioned<Task>> {
+        self.tasks.values()
     }
 
     /// The authority with this subject key identifier.

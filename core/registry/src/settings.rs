@@ -67,3 +67,6 @@ impl Settings {
 
 /// How long after its end an unspent token can still be shown; then it is forgotten.
 pub(crate) const TOKEN_MEMORY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long after its end a task stays known as ended: longer than any credential under it lives.
+pub(crate) const TASK_MEMORY: Duration = Duration::from_secs(600);

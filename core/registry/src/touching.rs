@@ -7,7 +7,7 @@ use spiffe::{SpiffeId, TrustDomain};
 use crate::{
     history::{Audience, Touched, TouchedKey},
     index::same_place,
-    objects::{Entry, EntryId, Key},
+    objects::{Entry, EntryId, Key, TenantName},
     registry::Registry,
 };
 
@@ -18,7 +18,7 @@ pub(crate) fn touched(before: &Registry, after: &Registry, changed: BTreeSet<Key
     let mut entries = BTreeMap::new();
     let mut keys = Vec::new();
     let mut reseated = BTreeSet::new();
-    let mut bundles = BTreeSet::new();
+    let (mut bundles, mut governed) = (BTreeSet::new(), BTreeSet::new());
     for key in changed {
         match key {
             Key::Entry(id) => drop(entries.insert(id.clone(), touching.places(&id))),
@@ -30,6 +30,12 @@ pub(crate) fn touched(before: &Registry, after: &Registry, changed: BTreeSet<Key
                 keys.push(TouchedKey { key: Key::Node(id), before, after });
             }
             Key::Bundle(trust_domain) => drop(bundles.insert(trust_domain)),
+            Key::Tenant(_)
+            | Key::Actor(_)
+            | Key::Mandate(_)
+            | Key::Resource(_)
+            | Key::Policy(_)
+            | Key::Task(_) => drop(governed.insert(key)),
             Key::Token(_) | Key::Authority(_) | Key::Proof(_) => {} // in nobody's view
         }
     }
@@ -42,6 +48,7 @@ pub(crate) fn touched(before: &Registry, after: &Registry, changed: BTreeSet<Key
         let (before, after) = (with_bundle(before, &trust_domain), with_bundle(after, &trust_domain));
         keys.push(TouchedKey { key: Key::Bundle(trust_domain), before, after });
     }
+    keys.extend(touching.governed(&entries, governed));
     keys.extend(entries.into_iter().map(|(id, places)| touching.entry(id, places)));
     keys.retain(TouchedKey::is_seen);
     Touched { revision: after.revision, keys, reseated }
@@ -144,6 +151,68 @@ impl<'a> Touching<'a> {
             }
         }
         TouchedKey { key, before: Audience::of(had), after: Audience::of(has) }
+    }
+
+    /// What tenants own is seen by nodes on which an actor or an enforcement point of theirs is placed: all of
+    /// it, so that whoever could honour a task learns of its end. The platform's policies are seen by all.
+    fn governed(&self, entries: &BTreeMap<EntryId, Places<'a>>, changed: BTreeSet<Key>) -> Vec<TouchedKey> {
+        let mut tenants = BTreeSet::new();
+        for entry in entries.values().flat_map(|(old, new)| old.iter().chain(new)) {
+            for registry in [self.before, self.after] {
+                tenants.extend(registry.index.tenants_of(&entry.spiffe_id).cloned());
+            }
+        }
+        let mut touched = Vec::new();
+        let mut of_tenants: BTreeMap<TenantName, Vec<Key>> =
+            tenants.into_iter().map(|tenant| (tenant, Vec::new())).collect();
+        for key in changed {
+            let mut owners: Vec<_> = [self.before, self.after].iter().filter_map(|r| r.owner(&key)).collect();
+            owners.dedup();
+            if owners.is_empty() {
+                let seen = |registry: &Registry| match registry.version(&key) {
+                    0 => Audience::Nobody,
+                    _ => Audience::Everybody,
+                };
+                touched.push(TouchedKey {
+                    before: seen(self.before),
+                    after: seen(self.after),
+                    key: key.clone(),
+                });
+            }
+            owners.into_iter().for_each(|owner| of_tenants.entry(owner).or_default().push(key.clone()));
+        }
+        let mut keys = BTreeSet::new();
+        let mut reach = BTreeMap::new();
+        for (tenant, changed) in of_tenants {
+            let (before, after) = (self.before.nodes_of_tenant(&tenant), self.after.nodes_of_tenant(&tenant));
+            match before == after {
+                true => keys.extend(changed),
+                // Everything of the tenant comes into some view, or leaves it.
+                false => {
+                    keys.extend(changed);
+                    for registry in [self.before, self.after] {
+                        keys.extend(registry.index.of_tenant(&tenant).cloned());
+                    }
+                    keys.insert(Key::Tenant(tenant.clone()));
+                }
+            }
+            reach.insert(tenant, (before, after));
+        }
+        touched.extend(keys.into_iter().map(|key| {
+            let seen = |registry: &Registry, side: fn(&(Audience, Audience)) -> &Audience| {
+                let owner = registry.owner(&key).filter(|_| registry.version(&key) > 0);
+                owner.map_or(Audience::Nobody, |owner| match reach.get(&owner) {
+                    Some(both) => side(both).clone(),
+                    None => registry.nodes_of_tenant(&owner),
+                })
+            };
+            TouchedKey {
+                before: seen(self.before, |b| &b.0),
+                after: seen(self.after, |b| &b.1),
+                key: key.clone(),
+            }
+        }));
+        touched
     }
 
     fn has_children(&self, id: &SpiffeId) -> bool {

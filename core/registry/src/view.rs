@@ -2,8 +2,9 @@
 //!
 //! In view are the descendants of the node's own ID, of every node alias whose selectors the node
 //! has, and of the alias of any node, through the IDs that entries give; besides, the node itself,
-//! the bundle of its trust domain, and those with which entries in view federate. Nothing else:
-//! neither the aliases nor other nodes' objects.
+//! the bundle of its trust domain, and those with which entries in view federate; all that tenants own of
+//! whom an actor or an enforcement point is in view; and the platform's policies. Nothing else: neither the
+//! aliases nor other nodes' objects.
 //!
 //! A view depends on the log alone, never on the time, so that it can be followed exactly. An entry
 //! leaves it when the server's `Expire` is committed; until then [`Registry::in_view`], which is what
@@ -21,7 +22,7 @@ use crate::{
     commit::{LogId, Revision},
     delta::{Delta, Follow, Snapshot},
     history::{Audience, Touched},
-    objects::{Entry, EntryId, Key, Node, Stored, Versioned},
+    objects::{Entry, EntryId, Key, Layer, Node, Stored, TenantName, Versioned},
     registry::Registry,
 };
 
@@ -32,13 +33,21 @@ impl Registry {
         let node = self.nodes.get(node)?;
         let mut objects = vec![Stored::from(node)];
         let mut trust_domains = BTreeSet::from([self.trust_domain()]);
+        let mut tenants = BTreeSet::new();
         let _ = self.each_entry(node, |entry| {
             trust_domains.extend(&entry.value.federates_with);
+            tenants.extend(self.index.tenants_of(&entry.value.spiffe_id));
             objects.push(Stored::from(entry));
             ControlFlow::Continue(())
         });
         let bundles = trust_domains.into_iter().filter_map(|name| self.bundles.get(name));
         objects.extend(bundles.map(Stored::from));
+        for tenant in tenants {
+            objects.extend(self.tenants.get(tenant).map(Stored::from));
+            objects.extend(self.index.of_tenant(tenant).filter_map(|key| self.object(key)));
+        }
+        let platform = self.policies.values().filter(|policy| policy.id.layer == Layer::Platform);
+        objects.extend(platform.map(Stored::from));
         Some(Snapshot { log: self.log.clone(), at: self.revision, objects })
     }
 
@@ -143,6 +152,49 @@ impl Registry {
             }
         }
         Audience::of(nodes)
+    }
+
+    /// The nodes on which an actor or an enforcement point of a tenant is placed.
+    pub fn nodes_of_tenant(&self, tenant: &TenantName) -> Audience {
+        let mut nodes = BTreeSet::new();
+        for key in self.index.of_tenant(tenant) {
+            let ids: Vec<&SpiffeId> = match key {
+                Key::Actor(id) => vec![id],
+                Key::Resource(name) => self
+                    .resources
+                    .get(name)
+                    .iter()
+                    .flat_map(|resource| &resource.value.enforcement_points)
+                    .collect(),
+                _ => continue,
+            };
+            for entry in ids.into_iter().flat_map(|id| self.givers(id)) {
+                match self.nodes_of(&entry.parent_id) {
+                    Audience::Everybody => return Audience::Everybody,
+                    Audience::Nodes(more) => nodes.extend(more.iter().cloned()),
+                    Audience::Nobody => {}
+                }
+            }
+        }
+        Audience::of(nodes)
+    }
+
+    /// The tenant that an object belongs to; `None` where it belongs to nobody.
+    pub(crate) fn owner(&self, key: &Key) -> Option<TenantName> {
+        match key {
+            Key::Tenant(name) => Some(name.clone()),
+            Key::Actor(id) => self.actors.get(id).map(|actor| actor.tenant.clone()),
+            Key::Mandate(name) => self.mandates.get(name).map(|mandate| mandate.tenant.clone()),
+            Key::Resource(name) => self.resources.get(name).map(|resource| resource.tenant.clone()),
+            Key::Policy(id) => id.layer.tenant().cloned(),
+            Key::Task(id) => self.tasks.get(id).map(|task| task.tenant.clone()),
+            Key::Entry(_)
+            | Key::Node(_)
+            | Key::Token(_)
+            | Key::Authority(_)
+            | Key::Bundle(_)
+            | Key::Proof(_) => None,
+        }
     }
 
     /// The nodes that answer to `id` as a parent: entries under it are in their views.

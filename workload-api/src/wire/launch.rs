@@ -29,9 +29,11 @@ pub(crate) fn launch_event(event: LaunchEvent) -> Bytes {
     let event = match event {
         LaunchEvent::Measuring(files, bytes) => Event::Progress(Progress { files, bytes }),
         LaunchEvent::Measured(json) => Event::Measured(Measured { json: json.into() }),
-        LaunchEvent::Started(pid, cgroup) => {
-            Event::Started(Started { pid: i32::try_from(pid).unwrap_or_default(), cgroup })
-        }
+        LaunchEvent::Started(pid, cgroup) => Event::Started(Started {
+            pid: i32::try_from(pid).unwrap_or_default(),
+            cgroup,
+            ..Started::default()
+        }),
         LaunchEvent::Exited(code) => Event::Ended(Ended { how: Some(How::Code(code)) }),
         LaunchEvent::Killed(signal) => Event::Ended(Ended { how: Some(How::Signal(signal)) }),
     };

@@ -49,6 +49,7 @@ pub(crate) async fn launch(socket: &Path, asked: Asked) -> Result<Launch> {
         stdout,
         stderr,
         terminal,
+        ..RunRequest::default()
     };
     let mut agent = LaunchClient::new(super::connect(socket).await?);
     let events = agent.run(request).await.map_err(|status| Error::msg(status.message().to_owned()))?;

@@ -1,26 +1,40 @@
 //! What the log keeps. Every kind has one typed key and one JSON form, the same in `writ apply`
 //! files, in `--output json` and in the store.
 
+pub mod actor;
 pub mod authority;
 pub mod bundle;
 pub mod digest;
 pub mod entry;
+pub mod mandate;
 pub mod node;
+pub mod policy;
 pub mod proof;
+pub mod resource;
+pub mod task;
+pub mod tenant;
 pub mod token;
 pub mod well_known;
 
 use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 
+pub use actor::{Actor, Ceiling};
 pub use authority::{Authority, AuthorityId, Kind, Slot, Use};
 pub use bundle::{Bundle, Tainted};
 pub use digest::Sha256;
 pub use entry::{Entry, EntryId, EntryPatch};
+pub use mandate::{Approved, Beginners, Budgets, Draft, Mandate, MandateName, ParamError, ParamKind, Terms};
 pub use node::{Node, NodeName, NodeState};
+pub use policy::{Layer, Policy, PolicyId};
 pub use proof::Proof;
+pub use resource::{Resource, Tool};
 use serde::{Deserialize, Serialize};
 use spiffe::{SpiffeId, TrustDomain};
+pub use task::{Beginner, Budget, Reason, Task, TaskId, TaskState};
+pub use tenant::{Tenant, TenantName};
 pub use token::{JoinToken, Token, TokenState};
+
+use crate::scope::ResourceName;
 
 /// An object's name in the log: its kind and what tells it from others of that kind.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -38,6 +52,18 @@ pub enum Key {
     Bundle(TrustDomain),
     /// `proof/<SHA-256 of what was proved with>`
     Proof(Sha256),
+    /// `tenant/<name>`
+    Tenant(TenantName),
+    /// `actor/<SPIFFE ID>`
+    Actor(SpiffeId),
+    /// `mandate/<name>`
+    Mandate(MandateName),
+    /// `resource/<name>`
+    Resource(ResourceName),
+    /// `policy/<layer>/…/<name>`
+    Policy(PolicyId),
+    /// `task/<ULID>`
+    Task(TaskId),
 }
 
 /// One object as it is now. A clone shares it.
@@ -55,6 +81,18 @@ pub enum Object {
     Bundle(Arc<Bundle>),
     /// A proof that counts once, and was used.
     Proof(Arc<Proof>),
+    /// An owner of actors and resources.
+    Tenant(Arc<Tenant>),
+    /// An AI agent as the accountable party.
+    Actor(Arc<Actor>),
+    /// The template of a piece of work.
+    Mandate(Arc<Mandate>),
+    /// What calls go to.
+    Resource(Arc<Resource>),
+    /// A file of policies.
+    Policy(Arc<Policy>),
+    /// A piece of work.
+    Task(Arc<Task>),
 }
 
 /// An object with the version that the log gave it: 1 when created, one more with each change.
@@ -132,6 +170,12 @@ impl Object {
             Self::Authority(authority) => Key::Authority(authority.id.clone()),
             Self::Bundle(bundle) => Key::Bundle(bundle.trust_domain().clone()),
             Self::Proof(proof) => Key::Proof(proof.sha256),
+            Self::Tenant(tenant) => Key::Tenant(tenant.name.clone()),
+            Self::Actor(actor) => Key::Actor(actor.id.clone()),
+            Self::Mandate(mandate) => Key::Mandate(mandate.name.clone()),
+            Self::Resource(resource) => Key::Resource(resource.name.clone()),
+            Self::Policy(policy) => Key::Policy(policy.id.clone()),
+            Self::Task(task) => Key::Task(task.id.clone()),
         }
     }
 
@@ -144,6 +188,12 @@ impl Object {
             Self::Authority(authority) => serde_json::to_vec(authority),
             Self::Bundle(bundle) => serde_json::to_vec(bundle),
             Self::Proof(proof) => serde_json::to_vec(proof),
+            Self::Tenant(tenant) => serde_json::to_vec(tenant),
+            Self::Actor(actor) => serde_json::to_vec(actor),
+            Self::Mandate(mandate) => serde_json::to_vec(mandate),
+            Self::Resource(resource) => serde_json::to_vec(resource),
+            Self::Policy(policy) => serde_json::to_vec(policy),
+            Self::Task(task) => serde_json::to_vec(task),
         };
         json.expect("objects hold nothing that JSON cannot say")
     }
@@ -157,6 +207,12 @@ impl Object {
             Key::Authority(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Authority),
             Key::Bundle(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Bundle),
             Key::Proof(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Proof),
+            Key::Tenant(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Tenant),
+            Key::Actor(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Actor),
+            Key::Mandate(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Mandate),
+            Key::Resource(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Resource),
+            Key::Policy(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Policy),
+            Key::Task(_) => serde_json::from_slice(body).map(Arc::new).map(Self::Task),
         };
         let object = read.map_err(|source| ObjectError::Body { key: key.clone(), source })?;
         match object.key() {
@@ -180,7 +236,7 @@ macro_rules! object_from {
         }
     )+};
 }
-object_from!(Entry, Node, Token, Authority, Bundle, Proof);
+object_from!(Entry, Node, Token, Authority, Bundle, Proof, Tenant, Actor, Mandate, Resource, Policy, Task);
 
 impl Key {
     /// The kind, as it stands before the slash.
@@ -192,6 +248,12 @@ impl Key {
             Self::Authority(_) => "authority",
             Self::Bundle(_) => "bundle",
             Self::Proof(_) => "proof",
+            Self::Tenant(_) => "tenant",
+            Self::Actor(_) => "actor",
+            Self::Mandate(_) => "mandate",
+            Self::Resource(_) => "resource",
+            Self::Policy(_) => "policy",
+            Self::Task(_) => "task",
         }
     }
 }
@@ -206,6 +268,12 @@ impl fmt::Display for Key {
             Self::Authority(id) => id.fmt(f),
             Self::Bundle(trust_domain) => trust_domain.fmt(f),
             Self::Proof(sha256) => sha256.fmt(f),
+            Self::Tenant(name) => name.fmt(f),
+            Self::Actor(id) => id.fmt(f),
+            Self::Mandate(name) => name.fmt(f),
+            Self::Resource(name) => name.fmt(f),
+            Self::Policy(id) => id.fmt(f),
+            Self::Task(id) => id.fmt(f),
         }
     }
 }
@@ -222,6 +290,12 @@ impl FromStr for Key {
             "authority" => name.parse().map(Self::Authority).map_err(|_| unknown()),
             "bundle" => name.parse().map(Self::Bundle).map_err(|_| unknown()),
             "proof" => name.parse().map(Self::Proof).map_err(|_| unknown()),
+            "tenant" => name.parse().map(Self::Tenant).map_err(|_| unknown()),
+            "actor" => name.parse().map(Self::Actor).map_err(|_| unknown()),
+            "mandate" => name.parse().map(Self::Mandate).map_err(|_| unknown()),
+            "resource" => name.parse().map(Self::Resource).map_err(|_| unknown()),
+            "policy" => name.parse().map(Self::Policy).map_err(|_| unknown()),
+            "task" => name.parse().map(Self::Task).map_err(|_| unknown()),
             _ => Err(unknown()),
         }
     }

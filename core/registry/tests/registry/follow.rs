@@ -7,7 +7,7 @@ use crate::support::{any_node, entry_with, id};
 use proptest::prelude::*;
 use registry::{
     Author, Change, Commit, Follow, Key, LogId, Object, Registry, Revision, Settings, Stored,
-    objects::{Bundle, Entry, Node, NodeState, Sha256, well_known},
+    objects::{Bundle, Entry, Node, NodeState, Sha256, TenantName, well_known},
 };
 use serde_json::json;
 use spiffe::{Selector, SpiffeId, Timestamp, bundle};
@@ -23,6 +23,7 @@ enum Step {
     DeleteNode { node: usize },
     PutBundle { sequence: u64, whose: usize },
     DeleteBundle { whose: usize },
+    Govern { what: usize, tenant: usize, whose: usize, stays: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -38,6 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..NODES).prop_map(|node| Step::DeleteNode { node }),
         2 => (1..9_u64, 0..3_usize).prop_map(|(sequence, whose)| Step::PutBundle { sequence, whose }),
         1 => (0..3_usize).prop_map(|whose| Step::DeleteBundle { whose }),
+        8 => (0..6_usize, 0..3_usize, 0..5_usize, 0..4_u8).prop_map(|(what, tenant, whose, stays)| {
+            Step::Govern { what, tenant, whose, stays: stays > 0 }
+        }),
     ]
 }
 
@@ -107,6 +111,10 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
             },
         }
         .into()),
+        Step::Govern { what, tenant, whose, stays } => {
+            let object = governed(*what, *tenant, *whose);
+            if *stays { put(object) } else { delete(object.key()) }
+        }
         Step::DeleteNode { node } => delete(Key::Node(node_id(*node))),
         Step::DeleteBundle { whose } => delete(Key::Bundle(DOMAINS[*whose].parse().unwrap())),
         Step::PutBundle { sequence, whose } => {
@@ -114,6 +122,52 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
             put(Bundle::new(bundle::Bundle { sequence: Some(*sequence), ..empty }).unwrap().into())
         }
     }
+}
+
+/// Something that a tenant owns; a policy of the third one is the platform's.
+fn governed(what: usize, tenant: usize, whose: usize) -> Object {
+    let owner = format!("t{tenant}");
+    let created_at = "2026-01-01T00:00:00Z";
+    let (key, body) = match what {
+        0 => (format!("tenant/{owner}"), json!({ "name": owner, "created_at": created_at })),
+        1 => {
+            let id = given_id(whose);
+            let body = json!({
+                "id": id, "tenant": owner, "owner": "o", "purpose": "p", "autonomy": 1,
+                "ceiling": { "scope": [] }, "review_at": created_at, "created_at": created_at,
+            });
+            (format!("actor/{id}"), body)
+        }
+        2 => {
+            let name = format!("r{whose}");
+            let body = json!({
+                "name": name, "tenant": owner, "enforcement_points": [given_id(whose), given_id((whose + 1) % 5)],
+                "tools": {}, "created_at": created_at,
+            });
+            (format!("resource/{name}"), body)
+        }
+        3 => {
+            let name = format!("m{whose}");
+            (format!("mandate/{name}"), json!({ "name": name, "tenant": owner, "created_at": created_at }))
+        }
+        4 => {
+            let id =
+                if tenant == 2 { format!("platform/p{whose}") } else { format!("actor/{owner}/p{whose}") };
+            (format!("policy/{id}"), json!({ "id": id, "text": "", "pushed_at": created_at }))
+        }
+        _ => {
+            let id = format!("0123456789ABCDEFGHJKMNPQ{whose}{whose}");
+            let body = json!({
+                "id": id, "actor": given_id(whose), "tenant": owner, "mandate": "m", "mandate_version": 1,
+                "purpose": "p", "home": node_id(0), "environment": "e", "beginner": "itself", "root": id,
+                "depth": 0, "depth_left": 0, "scope": [], "data_max": 0, "tier": 0, "isolation": "process",
+                "egress": "open", "budget": { "actions": 1, "denials": 1, "children": 1 },
+                "began_at": created_at, "expires_at": created_at, "state": { "is": "active" },
+            });
+            (format!("task/{id}"), body)
+        }
+    };
+    Object::from_json(&key.parse().unwrap(), body.to_string().as_bytes()).unwrap()
 }
 
 /// The rule as it is written down, evaluated by trying every entry again until nothing is added.
@@ -149,6 +203,19 @@ fn naive_view(objects: &Objects, node: &SpiffeId) -> Option<Objects> {
         let in_view = entries.iter().filter(|entry| answered.contains(&entry.parent_id));
         in_view.flat_map(|entry| &entry.federates_with).any(|trust_domain| trust_domain.as_str() == name)
     };
+    let is_placed = |id: &SpiffeId| {
+        entries.iter().any(|entry| answered.contains(&entry.parent_id) && entry.spiffe_id == *id)
+    };
+    let tenants: BTreeSet<TenantName> = objects
+        .values()
+        .filter_map(|stored| match &stored.object {
+            Object::Actor(actor) => is_placed(&actor.id).then(|| actor.tenant.clone()),
+            Object::Resource(resource) => {
+                resource.enforcement_points.iter().any(is_placed).then(|| resource.tenant.clone())
+            }
+            _ => None,
+        })
+        .collect();
     let in_view = |stored: &Stored| match &stored.object {
         Object::Entry(entry) => answered.contains(&entry.parent_id),
         Object::Node(other) => other.id == *node,
@@ -156,6 +223,12 @@ fn naive_view(objects: &Objects, node: &SpiffeId) -> Option<Objects> {
             let name = bundle.trust_domain().as_str();
             name == DOMAINS[0] || federates(name)
         }
+        Object::Tenant(tenant) => tenants.contains(&tenant.name),
+        Object::Actor(actor) => tenants.contains(&actor.tenant),
+        Object::Mandate(mandate) => tenants.contains(&mandate.tenant),
+        Object::Resource(resource) => tenants.contains(&resource.tenant),
+        Object::Policy(policy) => policy.id.layer.tenant().is_none_or(|tenant| tenants.contains(tenant)),
+        Object::Task(task) => tenants.contains(&task.tenant),
         Object::Token(_) | Object::Authority(_) | Object::Proof(_) => false,
     };
     Some(objects.iter().filter(|(_, stored)| in_view(stored)).map(|(k, s)| (k.clone(), s.clone())).collect())
@@ -263,6 +336,12 @@ proptest! {
         let (registry, views) = play(&history);
         let keys = registry.entries().map(Stored::from).chain(registry.nodes().map(Stored::from));
         let objects = keys.chain(registry.bundles().map(Stored::from));
+        let objects = objects.chain(registry.tenants().map(Stored::from));
+        let objects = objects.chain(registry.actors().map(Stored::from));
+        let objects = objects.chain(registry.resources().map(Stored::from));
+        let objects = objects.chain(registry.mandates().map(Stored::from));
+        let objects = objects.chain(registry.policies().map(Stored::from));
+        let objects = objects.chain(registry.tasks().map(Stored::from));
         let log = registry.log().clone();
         let restored = Registry::restore(registry.settings().clone(), log, registry.revision(), objects);
         for (node, expected) in views.last().unwrap().iter().enumerate() {
