@@ -121,6 +121,17 @@ impl Graph {
             .collect()
     }
 
+    /// Only `authz` may speak Cedar.
+    pub(crate) fn cedar_only_in_authz(&self) -> Vec<String> {
+        self.rooms()
+            .filter(|package| room(package) != "authz")
+            .filter(|package| {
+                package.dependencies.iter().any(|dependency| dependency.name.starts_with("cedar"))
+            })
+            .map(|package| format!("Cedar belongs to core/authz, but {} depends on it", room(package)))
+            .collect()
+    }
+
     fn rooms(&self) -> impl Iterator<Item = &Package> {
         self.members.iter().filter_map(|id| self.packages.get(id))
     }

@@ -18,6 +18,7 @@ pub(crate) fn check() -> Result<()> {
     let mut broken = graph.arrows_against(&table);
     broken.extend(graph.core_without_io());
     broken.extend(graph.sql_only_in_store());
+    broken.extend(graph.cedar_only_in_authz());
     broken.extend(graph::agent_alone()?);
     broken.extend(sources::check(root())?);
     for sentence in &broken {
