@@ -23,6 +23,7 @@ mod rotation;
 mod run;
 mod shell;
 mod spine;
+pub mod spool;
 mod state;
 mod taint;
 #[cfg(test)]

@@ -1,0 +1,218 @@
+//! The spool: what this node decided and did, durable here before anything is permitted, until its server
+//! has it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `writer` | the one thread that appends: whatever waits becomes durable by one sync |
+//! | `segments` | the files, and the room that is kept for endings |
+//! | `open` | what a former process left |
+//! | `marks` | whose spool it is, and what the server has of it |
+//! | `reader` | reading on where an upload stopped |
+//! | `heads` | once a second: the head is signed, floods are summed up |
+//!
+//! A permit is made from [`Recorded`], which exists only once its record survives a crash. What ends
+//! authority uses [`Spool::note`], which never waits and has room of its own.
+
+mod heads;
+mod marks;
+mod open;
+mod reader;
+mod segments;
+mod writer;
+
+use std::{path::PathBuf, sync::Arc, thread};
+
+use audit::{
+    Head, Record, Recorded, Sealed,
+    flood::{Floods, Recording},
+    spool::SpoolId,
+};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+pub use self::{
+    heads::Heads,
+    reader::{Reader, Spooled},
+};
+use self::{
+    segments::Shelf,
+    writer::{Asked, Queue},
+};
+use crate::clock;
+
+/// Where a spool lies, and how large it may become.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes of each segment.
+    pub segment: u32,
+    /// Bytes of all segments together; what the server has is deleted.
+    pub most: u64,
+    /// How much of what is denied is recorded singly.
+    pub floods: audit::flood::Terms,
+}
+
+/// A node's spool. A clone is another handle; with the last one the writer ends, after what waits.
+#[derive(Clone)]
+pub struct Spool {
+    queue: Arc<Queue>,
+    shelf: Arc<Shelf>,
+    floods: Arc<Mutex<Floods>>,
+    end: watch::Receiver<End>,
+    _last: Arc<Last>,
+}
+
+/// The end of the chain that survives a crash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct End {
+    /// Whose chain; empty before the node has joined.
+    pub node: String,
+    /// Which spool.
+    pub spool: SpoolId,
+    /// The last record.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: audit::Hash,
+}
+
+/// Why something was not recorded, so that it must not be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Unrecorded {
+    /// The node has no name yet under which it could record anything.
+    #[error("this node has not joined yet, so nothing can be recorded")]
+    Nameless,
+    /// No room is left but what is kept for endings.
+    #[error(
+        "no space is left for audit records; free some on the file system of the agent's state_dir, or let the server be reached"
+    )]
+    Full,
+    /// More waits than the disk keeps up with.
+    #[error("the disk does not keep up with audit records")]
+    Busy,
+    /// The record says too much.
+    #[error("the audit record is longer than {} bytes", audit::MAX_RECORD)]
+    TooLong,
+    /// The disk failed in a way that leaves open what reached it.
+    #[error("the disk of the audit records failed; restart the agent")]
+    Broken,
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Stopped,
+}
+
+/// A spool that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// A file or directory.
+    #[error(transparent)]
+    Disk(#[from] daemon::DiskError),
+    /// No thread, or no randomness.
+    #[error("the spool of audit records cannot be started: {0}")]
+    Start(String),
+}
+
+impl Terms {
+    /// A spool in `dir` with the usual limits.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, segment: 1024 * 1024, most: 256 * 1024 * 1024, floods: audit::flood::Terms::default() }
+    }
+}
+
+impl Spool {
+    /// Records something. The answer comes when it survives a crash, or at once when it cannot be.
+    pub async fn record(&self, record: Record) -> Result<Recorded, Unrecorded> {
+        self.record_with(record, None).await
+    }
+
+    /// Records something with what is sealed beside it; its commitment is in the record.
+    pub async fn record_with(&self, record: Record, sealed: Option<Sealed>) -> Result<Recorded, Unrecorded> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.ask(Asked { record, sealed, answer: Some(answer) })?;
+        answered.await.unwrap_or(Err(Unrecorded::Stopped))
+    }
+
+    /// Notes an ending. It has taken effect already and waits for nothing: the record follows, from room
+    /// that nothing else may use.
+    pub fn note(&self, record: Record) {
+        if self.queue.note(record).is_err() {
+            tracing::error!("an ending was not recorded, because the agent is stopping");
+        }
+    }
+
+    /// Records a denial: singly as long as its task's budget lasts, then counted with others.
+    pub async fn deny(&self, record: Record) -> Result<Option<Recorded>, Unrecorded> {
+        let recording = self.floods.lock().denied(record, clock::now());
+        match recording {
+            Recording::Single(record) => self.record(*record).await.map(Some),
+            Recording::Counted => Ok(None),
+        }
+    }
+
+    /// The end of what is durable; changes with each group of records.
+    pub fn end(&self) -> watch::Receiver<End> {
+        self.end.clone()
+    }
+
+    /// The node has joined under this name. Under another one than before, another spool begins.
+    pub fn know(&self, node: &str) {
+        self.queue.know(node.to_owned());
+    }
+
+    /// The server has everything up to and with this record of this spool.
+    pub fn acknowledge(&self, spool: SpoolId, seq: u64) {
+        self.queue.acknowledge(spool, seq);
+    }
+
+    /// Reads from the record after `after` on.
+    pub fn reader(&self, after: u64) -> Reader {
+        Reader::new(self.shelf.clone(), self.end.clone(), after)
+    }
+
+    /// The number of the oldest record that is still here.
+    pub fn oldest(&self) -> u64 {
+        self.shelf.oldest()
+    }
+
+    /// Why nothing new can be recorded, if so.
+    pub fn trouble(&self) -> Option<Unrecorded> {
+        self.queue.trouble()
+    }
+
+    /// Records what was counted, as long as there is room for it.
+    fn sum_up(&self) {
+        if self.trouble().is_some() {
+            return; // it is counted on
+        }
+        for record in self.floods.lock().due(clock::now()) {
+            if let Err(error) = self.queue.ask(Asked { record, sealed: None, answer: None }) {
+                tracing::warn!(%error, "a count of denials was not recorded");
+            }
+        }
+    }
+}
+
+impl End {
+    /// What the node signs of it.
+    pub fn head(&self, at: spiffe::Timestamp) -> Head {
+        Head { node: self.node.clone(), spool: self.spool, seq: self.seq, hash: self.hash, at }
+    }
+}
+
+/// Ends the writer when the last handle is gone, after what waits.
+struct Last {
+    queue: Arc<Queue>,
+    writer: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(Err(_)) = self.writer.take().map(thread::JoinHandle::join) {
+            tracing::error!("the thread of the audit records ended by itself");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
