@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/prctl.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,7 +39,13 @@ static int dial(int fd, const char *path) {
     return connect(fd, (struct sockaddr *)&to, sizeof to);
 }
 
-static int fresh_socket(void) { return socket(AF_UNIX, SOCK_STREAM, 0); /* inherited over exec on purpose */ }
+/* Inherited over exec on purpose. An agent that says nothing for so long is not waited for. */
+static int fresh_socket(void) {
+    struct timeval patience = {.tv_sec = 40};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    return fd;
+}
 
 static int tell(int fd, const void *bytes, size_t length) {
     return send(fd, bytes, length, MSG_NOSIGNAL) == (ssize_t)length;
@@ -58,26 +66,30 @@ static int request(int fd, unsigned id) {
     return tell(fd, bytes, at - bytes);
 }
 
-static int whole(int fd, unsigned char *to, size_t length) {
+enum verdict { HELD, ENDED, CLOSED, SETTLED, SILENT };
+
+/* Reads as many bytes; what hinders it otherwise. */
+static int whole(int fd, unsigned char *to, size_t length, enum verdict *hindered) {
     while (length > 0) {
         ssize_t got = read(fd, to, length);
+        *hindered = got < 0 && errno == EAGAIN ? SILENT : CLOSED;
         if (got <= 0) return 0;
         to += got, length -= got;
     }
     return 1;
 }
 
-enum verdict { HELD, ENDED, CLOSED, SETTLED };
-
 /* Reads frames until one says something; what is held is put into `ids`, with a space before each. */
 static enum verdict listen_to(int fd, int until_settings, char *ids, size_t room) {
     static unsigned char bytes[(1 << 16) + 1];
     unsigned char head[9];
+    enum verdict hindered = CLOSED;
     ids[0] = 0;
     for (;;) {
-        if (!whole(fd, head, 9)) return CLOSED;
+        if (!whole(fd, head, 9, &hindered)) return hindered;
         size_t length = head[0] << 16 | head[1] << 8 | head[2];
-        if (length >= sizeof bytes || !whole(fd, bytes, length)) return CLOSED;
+        if (length >= sizeof bytes) return CLOSED;
+        if (!whole(fd, bytes, length, &hindered)) return hindered;
         bytes[length] = 0;
         int type = head[3], flags = head[4];
         if (type == 4 && !(flags & 1)) {
@@ -181,19 +193,30 @@ static int behind(const char *what, char *argument) {
 
 /* ---- pids that are used again ---------------------------------------------------------------------- */
 
-static pid_t born_as(pid_t wanted, uid_t id) {
+/* This user, and as the only other group this one: the groups alone tell two processes of one user apart. */
+static int be(uid_t user, gid_t group) {
+    return setgroups(1, &group) == 0 && setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0;
+}
+
+static pid_t born_as(pid_t wanted, uid_t user, gid_t group) {
     for (int tries = 0; tries < 1000; tries++) {
         char number[32];
         int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
         int length = snprintf(number, sizeof number, "%d", wanted - 1);
-        if (fd < 0 || write(fd, number, length) != length) return -1;
+        int ready[2];
+        if (fd < 0 || write(fd, number, length) != length || pipe2(ready, O_CLOEXEC)) return -1;
         close(fd);
         pid_t child = fork();
         if (child == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-            if (getpid() != wanted || setresgid(id, id, id) || setresuid(id, id, id)) _exit(0);
+            if (getpid() != wanted || !be(user, group)) _exit(0);
+            close(ready[0]), close(ready[1]);
             for (;;) pause();
         }
+        char byte;
+        close(ready[1]);
+        (void)!read(ready[0], &byte, 1); /* until it is who it is to be, or is gone */
+        close(ready[0]);
         if (child == wanted) return child;
         waitpid(child, NULL, 0); /* a thread of somebody else was quicker */
     }
@@ -209,7 +232,7 @@ static pid_t make(int fd, const char *path, uid_t id, enum far far) {
     int status = 0;
     pid_t child = fork();
     if (child == 0) {
-        if (setresgid(id, id, id) || setresuid(id, id, id) || dial(fd, path)) _exit(1);
+        if (!be(id, id) || dial(fd, path)) _exit(1);
         if (far == CONNECTS) _exit(0);
         if (!tell(fd, GREETING, sizeof GREETING) || listen_to(fd, 1, ids, sizeof ids) != SETTLED) _exit(2);
         if (far == IS_ACCEPTED) _exit(0);
@@ -220,26 +243,32 @@ static pid_t make(int fd, const char *path, uid_t id, enum far far) {
 
 static int fds[1000], heirs[1000], crowd;
 
-/* That many connections whose makers have died, and whose pids others have. */
+/* That many connections whose makers have died, and whose pids others have. Every other heir is of the
+ * maker's own user and runs its program, so that only the groups and the process itself are another's. */
 static int inherit(const char *path, int count, uid_t maker, uid_t heir, enum far far) {
+    static unsigned long born;
     for (crowd = 0; crowd < count; crowd++) {
         fds[crowd] = fresh_socket();
         pid_t dead = make(fds[crowd], path, maker, far);
-        if (dead < 0 || (heirs[crowd] = born_as(dead, heir)) < 0) return 0;
+        uid_t user = born++ % 2 ? heir : maker;
+        if (dead < 0 || (heirs[crowd] = born_as(dead, user, heir)) < 0) return 0;
     }
     return 1;
 }
 
+/* How many of the crowd hear something; less than none if the agent says nothing at all. */
 static long hear_all(void) {
     char ids[4096];
     long held = 0;
+    enum verdict verdict = CLOSED;
     for (int i = 0; i < crowd; i++) {
-        held += listen_to(fds[i], 0, ids, sizeof ids) == HELD;
+        if (verdict != SILENT) verdict = listen_to(fds[i], 0, ids, sizeof ids);
+        held += verdict == HELD;
         close(fds[i]);
         kill(heirs[i], SIGKILL);
         waitpid(heirs[i], NULL, 0);
     }
-    return held;
+    return verdict == SILENT ? -1 : held;
 }
 
 /* Answers how many of such connections got something. Where the agent is to accept them only afterwards,
@@ -251,13 +280,15 @@ static long reuse(const char *path, long rounds, uid_t maker, uid_t heir, pid_t 
         if (agent) kill(agent, SIGSTOP);
         int made = inherit(path, count, maker, heir, agent ? CONNECTS : IS_ACCEPTED);
         if (agent) kill(agent, SIGCONT);
-        if (!made) return -1;
+        if (!made) return -2;
         /* What cannot be sent, since the connection is closed, is not answered either. */
         for (int i = 0; i < count; i++) {
             if (agent) tell(fds[i], GREETING, sizeof GREETING);
             request(fds[i], 1);
         }
-        held += hear_all();
+        long heard = hear_all();
+        if (heard < 0) return heard;
+        held += heard;
         rounds -= count;
     }
     return held;
@@ -326,7 +357,7 @@ static void answer(int ok) {
 }
 
 static void say(enum verdict verdict, const char *ids) {
-    static const char *const WORDS[] = {"held", "ended", "closed", "ok"};
+    static const char *const WORDS[] = {"held", "ended", "closed", "ok", "silent"};
     printf("%s%s\n", WORDS[verdict], verdict == HELD ? ids : "");
 }
 

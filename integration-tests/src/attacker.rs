@@ -11,7 +11,7 @@
 //! | `forge PROGRAM` | makes its exe link show PROGRAM |
 //! | `mount FILE FILE` | mounts the one over the other, where it may |
 //! | `be-traced` | has a child trace it |
-//! | `reuse SOCKET ROUNDS MAKER HEIR AGENT` | asks over connections of processes of user MAKER whose pid a process of user HEIR got; with the pid of an AGENT, before that has accepted them |
+//! | `reuse SOCKET ROUNDS MAKER HEIR AGENT` | asks over connections of processes of user and group MAKER whose pid a process of group HEIR got, every other of which is of user MAKER, too; with the pid of an AGENT, before that has accepted them |
 //! | `reuse-streams SOCKET COUNT MAKER HEIR`, `hear-all` | the same of open streams; waits for what comes next on all |
 //! | `hang-up`, `where` | closes the connection; says its pid |
 //! | `connect-and-die SOCKET ROUNDS`, `storm SOCKET ROUNDS PROGRAM` | crowds |

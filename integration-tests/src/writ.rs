@@ -283,7 +283,8 @@ impl Writ {
     }
 
     /// How many entries this node's agent has.
-    fn known(&self) -> Option<u64> {
+    #[must_use]
+    pub fn known(&self) -> Option<u64> {
         self.run(&["status", "--output", "json"]).json()["agent"]["entries"].as_u64()
     }
 

@@ -63,7 +63,8 @@ enum Verb {
         #[arg(long, default_value_t = 1)]
         seed: u32,
     },
-    /// Take the fixes of `docs/flaws.md` out of a copy, one by one, and see that a test notices each
+    /// Take what keeps flaws and attacks out (`docs/flaws.md`, `docs/attacks.md`) out of a copy, one by one,
+    /// and see that a test notices each
     Flaws {
         /// Only those whose description has this in it
         #[arg(long, default_value = "")]

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration_tests::attacker::{Attacker, Verdict, attacker};
-use integration_tests::{Answer, Folder, Writ};
+use integration_tests::{Answer, Folder, Writ, eventually};
+
+use crate::SOON;
 
 /// Who attacks.
 const ATTACKER: u32 = 65_534;
@@ -93,6 +95,17 @@ fn put(program: &Path, at: &Path, mark: &str) {
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(program).arg(at).arg(mark);
     let _ = Answer::of(&mut command).done();
+}
+
+/// Makes these entries for as long as `meanwhile` takes. If they stayed, answers would grow with each round
+/// until one fills more than a frame, of which the attacker reads one at a time.
+fn meanwhile<T>(writ: &Writ, entries: &[(String, String)], meanwhile: impl FnOnce() -> T) -> T {
+    let before = writ.known();
+    let made: Vec<_> = entries.iter().map(|(path, selector)| writ.entry(path, &[selector])).collect();
+    let answer = meanwhile();
+    made.iter().for_each(|entry| writ.delete(entry));
+    eventually("the entries are gone", SOON * 3, || (writ.known() == before).then_some(()));
+    answer
 }
 
 /// How often an attack is tried: `usually`, or as `cargo xtask attack` asks.

@@ -1,36 +1,67 @@
-//! Whether the tests that `docs/flaws.md` names can fail: each fix is taken out of a copy of the
-//! repository, and its test must notice.
+//! Whether the tests that `docs/flaws.md` and `docs/attacks.md` name can fail: what keeps a flaw or an attack
+//! out is taken out of a copy of the repository, and its test must notice.
 
+mod attacks;
 mod fixes;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
-use self::fixes::{FIXES, Fix};
+use self::attacks::ATTACKS;
+use self::fixes::FIXES;
 use crate::tools;
 
-/// Takes out every fix whose description has `wanted` in it, one after the other.
+/// What is taken out, and which test must notice.
+struct Case {
+    against: &'static str,
+    out: Vec<(&'static str, &'static str, &'static str)>,
+    package: &'static str,
+    test: &'static str,
+}
+
+/// Takes out everything whose description has `wanted` in it, one after the other.
 pub(crate) fn run(wanted: &str) -> Result<ExitCode> {
-    let chosen: Vec<_> = FIXES.iter().filter(|fix| fix.against.contains(wanted)).collect();
-    ensure!(!chosen.is_empty(), "no fix is against {wanted:?}; without --against all of them are tried");
+    let chosen: Vec<_> = cases().filter(|case| case.against.contains(wanted)).collect();
+    ensure!(!chosen.is_empty(), "nothing is against {wanted:?}; without --against all of them are tried");
     let copy = tools::target().join("flaws");
     copy_of_the_repository(&copy)?;
     let mut unnoticed = 0;
-    for (number, fix) in chosen.iter().enumerate() {
-        print!("[{}/{}] {}: ", number + 1, chosen.len(), fix.against);
-        match is_noticed(fix, &copy)? {
-            true => println!("noticed by {}", fix.test),
+    for (number, case) in chosen.iter().enumerate() {
+        print!("[{}/{}] {}: ", number + 1, chosen.len(), case.against);
+        std::io::stdout().flush().context("cannot print")?;
+        match is_noticed(case, &copy)? {
+            true => println!("noticed by {}", case.test),
             false => {
                 unnoticed += 1;
-                println!("NOT NOTICED by {}", fix.test);
+                println!("NOT NOTICED by {}", case.test);
             }
         }
     }
-    println!("{} of {} fixes are missed when they are taken out", chosen.len() - unnoticed, chosen.len());
+    println!("{} of {} are missed when they are taken out", chosen.len() - unnoticed, chosen.len());
     Ok(if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Both tables, with those beside each other that need one and the same build.
+fn cases() -> impl Iterator<Item = Case> {
+    let fixes = FIXES.iter().map(|fix| Case {
+        against: fix.against,
+        out: vec![(fix.file, fix.there, fix.instead)],
+        package: fix.package,
+        test: fix.test,
+    });
+    let attacks = ATTACKS.iter().flat_map(|attack| {
+        attack.tests.iter().map(|test| Case {
+            against: attack.attack,
+            out: attack.out.iter().map(|out| (out.file, out.there, out.instead)).collect(),
+            package: "writ-integration-tests",
+            test,
+        })
+    });
+    fixes.chain(attacks)
 }
 
 /// What is committed, and no build of it but the one of the time before.
@@ -47,19 +78,27 @@ fn copy_of_the_repository(copy: &Path) -> Result<()> {
     tools::run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))
 }
 
-fn is_noticed(fix: &Fix, copy: &Path) -> Result<bool> {
-    let file = copy.join("sources").join(fix.file);
-    let whole = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    fs::write(&file, whole.replacen(fix.there, fix.instead, 1)).context("cannot take a fix out")?;
-    let output = test(fix, copy);
-    fs::write(&file, whole).context("cannot put a fix back")?;
+fn is_noticed(case: &Case, copy: &Path) -> Result<bool> {
+    let sources = copy.join("sources");
+    let mut wholes = Vec::new();
+    for (file, there, instead) in &case.out {
+        let file = sources.join(file);
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        fs::write(&file, text.replacen(there, instead, 1)).context("cannot take it out")?;
+        wholes.push((file, text));
+    }
+    let output = test(case, copy);
+    // Backwards, since one file may be there more than once.
+    for (file, text) in wholes.into_iter().rev() {
+        fs::write(&file, text).context("cannot put it back")?;
+    }
     let said = output?;
     let ran = said.lines().any(|line| line.starts_with("running ") && line != "running 0 tests");
-    ensure!(ran, "without the fix against {} the test {} does not run:\n{said}", fix.against, fix.test);
+    ensure!(ran, "without what is against {} the test {} does not run:\n{said}", case.against, case.test);
     Ok(said.contains("test result: FAILED"))
 }
 
-fn test(fix: &Fix, copy: &Path) -> Result<String> {
+fn test(case: &Case, copy: &Path) -> Result<String> {
     let cargo = |verb: &str| {
         let mut cargo = tools::bare_cargo(verb);
         // What is taken out leaves names behind that nobody uses.
@@ -67,14 +106,16 @@ fn test(fix: &Fix, copy: &Path) -> Result<String> {
         cargo.env("CARGO_TARGET_DIR", copy.join("target"));
         cargo
     };
-    if fix.package == "writ-integration-tests" {
+    if case.package == "writ-integration-tests" {
         // The stories run the binary, and a program of their own beside it.
         tools::output(cargo("build").args(["--quiet", "--package", "writ"]))?;
-        tools::output(cargo("build").args(["--quiet", "--package", fix.package, "--bins"]))?;
+        tools::output(cargo("build").args(["--quiet", "--package", case.package, "--bins"]))?;
     }
     let mut test = cargo("test");
-    test.args(["--package", fix.package, "--no-fail-fast"]);
-    test.args(match fix.test {
+    // Without what keeps it out, an attack succeeds at once or not at all.
+    test.env("WRIT_ATTACK_ROUNDS", "1000");
+    test.args(["--package", case.package, "--no-fail-fast"]);
+    test.args(match case.test {
         file @ "same_process" => ["--test", file],
         name => ["--", name],
     });
@@ -87,11 +128,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fix_is_where_the_table_says() {
-        for fix in FIXES {
-            let whole = fs::read_to_string(tools::root().join(fix.file)).unwrap();
-            assert_eq!(whole.matches(fix.there).count(), 1, "{}: {}", fix.file, fix.there);
-            assert_ne!(fix.there, fix.instead);
+    fn everything_is_where_the_tables_say_and_its_test_exists() {
+        let stories = tools::output(Command::new("grep").current_dir(tools::root()).args([
+            "-rhE",
+            "fn [a-z0-9_]+\\(",
+            "--include=*.rs",
+            "integration-tests/tests",
+        ]))
+        .unwrap();
+        for case in cases() {
+            for (file, there, instead) in &case.out {
+                let whole = fs::read_to_string(tools::root().join(file)).unwrap();
+                assert_eq!(whole.matches(there).count(), 1, "{file}: {there}");
+                assert_ne!(there, instead);
+            }
+            let is_story = case.package == "writ-integration-tests";
+            assert!(!is_story || stories.contains(&format!("fn {}(", case.test)), "no story {}", case.test);
         }
     }
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use integration_tests::attacker::{Attacker, Verdict};
 use integration_tests::needs;
+use nix::sys::signal::Signal;
 
-use super::{ATTACKER, Stage, VICTIM, rounds};
+use super::{ATTACKER, Stage, VICTIM, meanwhile, rounds};
 
 /// The maker runs the good program after it was accepted, and an accomplice asks.
 #[test]
@@ -66,13 +67,13 @@ fn open_streams_of_200_processes_that_executed_died_or_became_another_user_get_n
                 process
             })
             .collect();
-        for user in [0, ATTACKER, VICTIM] {
-            stage.writ.entry(&format!("/later/{round}/{user}"), &[&format!("unix:uid:{user}")]);
-        }
-        for (number, process) in streams.iter_mut().enumerate() {
-            let verdict = process.hears_next();
-            assert!(!verdict.is_held(), "round {round}, process {number}: {verdict:?}");
-        }
+        let later = |user| (format!("/later/{round}/{user}"), format!("unix:uid:{user}"));
+        meanwhile(&stage.writ, &[0, ATTACKER, VICTIM].map(later), || {
+            for (number, process) in streams.iter_mut().enumerate() {
+                let verdict = process.hears_next();
+                assert!(!verdict.is_held(), "round {round}, process {number}: {verdict:?}");
+            }
+        });
     }
 }
 
@@ -110,9 +111,11 @@ fn a_connection_left_behind_by_a_set_uid_program_gets_nothing_of_root_in_200_rou
             lender.does(&format!("exec-behind {}", privileged.display()));
             lender.asks()
         } else {
-            // Whether the agent has accepted it by then is a race, and either way it gets nothing.
+            // The agent finds the connection when its maker is root already.
+            stage.writ.signal("agent", Signal::SIGSTOP);
             lender.does(&format!("connect {}", stage.socket().display()));
             lender.does(&format!("exec-behind {}", privileged.display()));
+            stage.writ.signal("agent", Signal::SIGCONT);
             if lender.order("greet") == "ok" { lender.asks() } else { Verdict::Closed }
         };
         assert!(!verdict.is_held(), "round {round}: {verdict:?}");

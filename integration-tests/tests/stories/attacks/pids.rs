@@ -7,13 +7,14 @@ use std::time::Duration;
 use integration_tests::attacker::Attacker;
 use integration_tests::{Folder, Writ, needs};
 
-use super::{ATTACKER, VICTIM, attacker, put, rounds};
+use super::{ATTACKER, VICTIM, attacker, meanwhile, put, rounds};
 use crate::inside::inside;
 
-/// What maker and heir are known by: the one may have nothing and the other something.
+/// The maker may have nothing, and each heir something.
 fn reused(order: impl Fn(&Writ, u64) -> String, rounds: u64) {
     let (writ, folder) = (Writ::up(), Folder::new());
     writ.entry("/victim", &[&format!("unix:uid:{VICTIM}")]);
+    writ.entry("/victims", &[&format!("unix:supplementary_gid:{VICTIM}")]);
     let program = folder.join("attacker");
     put(attacker(), &program, "");
     let mut controller = Attacker::start(&mut Command::new(&program), &folder);
@@ -67,9 +68,11 @@ fn open_streams_of_1_000_dead_processes_whose_pids_others_got_get_nothing_new() 
         let socket = writ.workload_socket();
         let order = format!("reuse-streams {} 100 {VICTIM} {ATTACKER}", socket.display());
         assert_eq!(controller.order(&order), "held 100", "each stream was its maker's");
-        for user in [VICTIM, ATTACKER] {
-            writ.entry(&format!("/later/{round}/{user}"), &[&format!("unix:uid:{user}")]);
-        }
-        assert_eq!(controller.order("hear-all"), "held 0", "round {round}");
+        let later = [VICTIM, ATTACKER].into_iter().flat_map(|id| {
+            let entry = |of, selector| (format!("/later/{round}/{of}/{id}"), format!("unix:{selector}:{id}"));
+            [entry("user", "uid"), entry("group", "supplementary_gid")]
+        });
+        let heard = meanwhile(&writ, &later.collect::<Vec<_>>(), || controller.order("hear-all"));
+        assert_eq!(heard, "held 0", "round {round}");
     }
 }
