@@ -6,25 +6,23 @@
 
 mod answer;
 
-use std::{fmt, io, net::IpAddr, path::Path, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, path::PathBuf, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
-    Method, Request, StatusCode, Uri,
+    Method, Request, StatusCode,
     body::Bytes,
-    client::conn::http1,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio::time::timeout;
 
-use self::answer::Connection;
 pub use self::answer::{Answer, Lines};
+pub use crate::https::Address;
+use crate::{
+    file,
+    https::{self, Proof, Silence},
+};
 
 /// Whom to ask, and as whom.
 #[derive(Clone, Debug)]
@@ -37,15 +35,6 @@ pub struct Access {
     pub authority: PathBuf,
     /// As whom it is asked.
     pub identity: Identity,
-}
-
-/// `https://HOST:PORT`; or `http://HOST:PORT` of this machine's own loopback, such as a kubelet's read-only
-/// port, since nothing proves who answers elsewhere.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Address {
-    secure: bool,
-    host: String,
-    port: u16,
 }
 
 /// As whom questions are asked.
@@ -140,100 +129,45 @@ impl Access {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, self.address.authority())
+            .header(HOST, self.address.named())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/json");
         if let Identity::Token(file) = &self.identity
-            && self.address.secure
+            && self.address.is_secure()
         {
             request = request.header(AUTHORIZATION, bearer(file).await?);
         }
         let request = request.body(Full::new(body)).map_err(|error| self.unusable(&error))?;
-        let unreachable = |source| Trouble::Unreachable { address: self.address.clone(), source };
-        let host = (self.address.host.as_str(), self.address.port);
-        let stream = TcpStream::connect(host).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let mut http = http1::Builder::new();
-        http.max_buf_size(LONGEST_HEAD).max_headers(64);
-        let (mut sender, connection) = if self.address.secure {
-            let stranger = |source| Trouble::Stranger { address: self.address.clone(), source };
-            let name = self.name.as_deref().unwrap_or(&self.address.host).to_owned();
-            let name = ServerName::try_from(name).map_err(|error| stranger(io::Error::other(error)))?;
-            let connector = TlsConnector::from(Arc::new(self.tls().await?));
-            let stream = connector.connect(name, stream).await.map_err(stranger)?;
-            let shaken = http.handshake(TokioIo::new(stream)).await.map_err(|error| self.unusable(&error))?;
-            (shaken.0, Connection::of(&tokio::spawn(shaken.1)))
-        } else {
-            let shaken = http.handshake(TokioIo::new(stream)).await.map_err(|error| self.unusable(&error))?;
-            (shaken.0, Connection::of(&tokio::spawn(shaken.1)))
-        };
-        let answer = sender.send_request(request).await.map_err(|error| self.unusable(&error))?;
-        Ok(Answer::new(self.address.clone(), answer, connection))
+        let proof = if self.address.is_secure() { Some(self.proof().await?) } else { None };
+        let address = || self.address.clone();
+        match https::ask(&self.address, proof, request).await {
+            Ok((answer, connection)) => Ok(Answer::new(address(), answer, connection)),
+            Err(Silence::Unreachable(source)) => Err(Trouble::Unreachable { address: address(), source }),
+            Err(Silence::Stranger(source)) => Err(Trouble::Stranger { address: address(), source }),
+            Err(Silence::Broken(error)) => Err(self.unusable(&error)),
+        }
     }
 
-    async fn tls(&self) -> Result<ClientConfig, Trouble> {
-        let mut roots = RootCertStore::empty();
-        let (found, _) = roots.add_parsable_certificates(certificates(&self.authority).await?);
-        if found == 0 {
-            return Err(broken(&self.authority, "there is no certificate of an authority in it"));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| broken(&self.authority, error))?
-            .with_root_certificates(roots);
-        let Identity::Certificate { chain, key } = &self.identity else {
-            return Ok(config.with_no_client_auth());
+    /// What it has to prove, and to whom.
+    async fn proof(&self) -> Result<Proof, Trouble> {
+        let name = self.name.as_deref().unwrap_or(self.address.host()).to_owned();
+        let name = ServerName::try_from(name).map_err(|error| Trouble::Stranger {
+            address: self.address.clone(),
+            source: io::Error::other(error),
+        })?;
+        let identity = match &self.identity {
+            Identity::Token(_) => None,
+            Identity::Certificate { chain, key } => {
+                let secret = PrivateKeyDer::from_pem_slice(&read(key).await?);
+                Some((certificates(chain).await?, secret.map_err(|error| broken(key, error))?))
+            }
         };
-        let secret = PrivateKeyDer::from_pem_slice(&read(key).await?).map_err(|error| broken(key, error))?;
-        let config = config.with_client_auth_cert(certificates(chain).await?, secret);
-        config.map_err(|error| broken(chain, error))
+        let tls = https::trusting(certificates(&self.authority).await?, identity);
+        Ok((name, tls.map_err(|error| broken(&self.authority, error))?))
     }
 
     fn unusable(&self, error: &dyn fmt::Display) -> Trouble {
         Trouble::Unusable { address: self.address.clone(), why: error.to_string() }
-    }
-}
-
-impl Address {
-    /// `HOST:PORT`, with brackets where they are needed.
-    fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = || format!("{text} is not https://HOST:PORT");
-        let uri: Uri = text.parse().map_err(|_| form())?;
-        let secure = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(form()),
-        };
-        let host = uri.host().ok_or_else(form)?.trim_matches(['[', ']']).to_owned();
-        if !matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("/" | "")) {
-            return Err(form());
-        }
-        let is_own = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !secure && !is_own {
-            return Err(format!("{text} proves nothing about who answers: use https, or http on 127.0.0.1"));
-        }
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        Ok(Self { secure, host, port })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -245,17 +179,12 @@ async fn bearer(file: &Path) -> Result<HeaderValue, Trouble> {
     Ok(value)
 }
 
-async fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Trouble> {
-    let text = read(file).await?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    certificates.map_err(|error| broken(file, error))
+async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Trouble> {
+    file::certificates(&read(path).await?).map_err(|error| broken(path, error))
 }
 
-async fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
-    let mut text = Vec::new();
-    let opened = tokio::fs::File::open(file).await.map_err(|error| broken(file, error))?;
-    opened.take(LONGEST_FILE).read_to_end(&mut text).await.map_err(|error| broken(file, error))?;
-    Ok(text)
+async fn read(path: &Path) -> Result<Vec<u8>, Trouble> {
+    file::read(path, LONGEST_FILE).await.map_err(|error| broken(path, error))
 }
 
 fn broken(path: &Path, why: impl fmt::Display) -> Trouble {
@@ -264,29 +193,4 @@ fn broken(path: &Path, why: impl fmt::Display) -> Trouble {
 
 /// Until the head of an answer is there.
 const PATIENCE: Duration = Duration::from_secs(3);
-const LONGEST_HEAD: usize = 64 * 1024;
 const LONGEST_FILE: u64 = 1 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_without_tls_is_on_this_machine() {
-        for (text, shown) in [
-            ("https://10.0.0.1:10250", "https://10.0.0.1:10250"),
-            ("https://kubernetes.default.svc", "https://kubernetes.default.svc:443"),
-            ("https://[::1]:10250/", "https://[::1]:10250"),
-            ("http://127.0.0.1:10255", "http://127.0.0.1:10255"),
-        ] {
-            assert_eq!(text.parse::<Address>().expect(text).to_string(), shown);
-        }
-        for text in
-            ["", "node1", "node1:10250", "ftp://node1", "https://", "https://node1/pods", "https://node1?x"]
-        {
-            assert!(text.parse::<Address>().is_err(), "{text}");
-        }
-        let error = "http://10.0.0.1:10255".parse::<Address>().expect_err("not on this machine");
-        assert!(error.contains("use https"), "{error}");
-    }
-}

@@ -12,8 +12,10 @@ pub mod cgroups;
 mod config;
 mod evidence;
 mod executables;
+mod file;
 #[cfg(test)]
 mod fuzz;
+pub mod https;
 pub mod kube;
 pub mod node;
 mod recent;

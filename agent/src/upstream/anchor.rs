@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use attestors::node::https;
+use attestors::https;
 use spiffe::{Bundle, TrustDomain};
 
 use super::Trouble;

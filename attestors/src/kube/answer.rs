@@ -8,10 +8,11 @@ use hyper::{
     Response, StatusCode,
     body::{Bytes, Incoming},
 };
-use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{Address, Trouble};
+use crate::https::Connection;
 
 /// An answer whose body has not been read.
 #[derive(Debug)]
@@ -28,10 +29,6 @@ pub struct Lines {
     answer: Answer,
     pending: Vec<u8>,
 }
-
-/// The task that moves the bytes; it ends with whoever reads them.
-#[derive(Debug)]
-pub(super) struct Connection(AbortHandle);
 
 impl Answer {
     pub(super) fn new(address: Address, answer: Response<Incoming>, connection: Connection) -> Self {
@@ -98,18 +95,6 @@ impl Lines {
     /// Whose lines they are.
     pub fn address(&self) -> &Address {
         &self.answer.address
-    }
-}
-
-impl Connection {
-    pub(super) fn of(task: &JoinHandle<hyper::Result<()>>) -> Self {
-        Self(task.abort_handle())
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -81,5 +81,5 @@ pub(super) fn no_challenge() -> Answer {
 /// A file's content, if it is not longer than it can be.
 pub(super) async fn read(path: &std::path::Path, most: u64) -> Result<Vec<u8>, CannotProve> {
     let failed = |source| CannotProve::File { path: path.to_owned(), source };
-    crate::node::file::read(path, most).await.map_err(failed)
+    crate::file::read(path, most).await.map_err(failed)
 }

@@ -8,8 +8,6 @@
 
 #[cfg(feature = "agent")]
 pub mod agent;
-mod file;
-pub mod https;
 pub mod k8s_psat;
 pub mod oidc;
 #[cfg(feature = "server")]

@@ -15,7 +15,7 @@ use spiffe::{
     x509::{Authorities, Certificate, authorities::Vouched, path::PathError},
 };
 
-use super::https::Answer;
+use crate::https::Answer;
 
 /// A value that was read from verified bytes.
 #[derive(Clone, Debug)]

@@ -11,10 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::node::{
+use crate::{
     file,
-    https::{Answer, Host, HttpsError},
-    server::Refused,
+    https::{Answer, Host, HttpsError, Identity},
+    node::server::Refused,
 };
 
 /// An API server, and who asks it.
@@ -199,7 +199,7 @@ impl Kubeconfig {
 fn host_of(
     server: &str,
     authorities: &[CertificateDer<'static>],
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    identity: Option<Identity>,
 ) -> Result<Host, String> {
     let uri: Uri = server.parse().map_err(|_| format!("{server:?} is not an address"))?;
     Host::of(&uri, authorities, identity).map_err(|error| error.to_string())

@@ -8,9 +8,9 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Payload;
-use crate::node::{
-    agent::{CannotProve, Shown, no_challenge, read},
+use crate::{
     https::{self, Host},
+    node::agent::{CannotProve, Shown, no_challenge, read},
 };
 
 /// Where the token is: exactly one of the three is said.

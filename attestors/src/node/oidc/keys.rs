@@ -12,10 +12,10 @@ use spiffe::jwt::{Compact, KeySet};
 use tokio::sync::Mutex;
 
 use super::server::Config;
-use crate::node::{
+use crate::{
     file,
     https::{self, Host, HttpsError},
-    server::Refused,
+    node::server::Refused,
 };
 
 /// The keys of one issuer.

@@ -13,9 +13,9 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
 use super::wire::{Bytes, Challenge, EcdsaSignature, NONCE, Payload, Response, RsaSignature, message};
-use crate::node::{
-    agent::{CannotProve, Shown, read},
+use crate::{
     file,
+    node::agent::{CannotProve, Shown, read},
 };
 
 /// Where certificate and key are. Both may be replaced at any time.

@@ -23,10 +23,13 @@ use super::{
     NAME,
     wire::{Bytes, Challenge, EcdsaSignature, NONCE, Nonce, Payload, Response, RsaSignature, message},
 };
-use crate::node::{
-    Template, Verified, file,
-    server::{ConfigError, Half, Proof, Refused, Step, Surroundings, node_id, select},
-    template::{Fields, Rules},
+use crate::{
+    file,
+    node::{
+        Template, Verified,
+        server::{ConfigError, Half, Proof, Refused, Step, Surroundings, node_id, select},
+        template::{Fields, Rules},
+    },
 };
 
 /// Whose certificates count, and which nodes they make.

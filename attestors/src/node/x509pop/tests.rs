@@ -159,7 +159,7 @@ async fn a_machine_with_the_certificates_key_is_the_node_that_the_certificate_na
 }
 
 fn ca(path: &Path) -> Vec<u8> {
-    crate::node::file::certificates(&fs::read(path).unwrap()).unwrap()[0].to_vec()
+    crate::file::certificates(&fs::read(path).unwrap()).unwrap()[0].to_vec()
 }
 
 #[tokio::test]

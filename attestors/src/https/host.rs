@@ -1,5 +1,4 @@
-//! A client of HTTPS for what an operator configured, and nothing else: one host, one request for a
-//! connection, no redirects, and an end to bytes and time.
+//! [`Host`]: whole answers of one host, with an end to bytes and time.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -9,29 +8,25 @@ use hyper::{
     body::Bytes,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
 };
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls::ClientConfig;
+use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::file;
+use super::{Address, Identity, Silence, ask, trusting};
+use crate::file;
 
 /// A host that is spoken to.
 #[derive(Clone)]
-pub(super) struct Host {
+pub(crate) struct Host {
+    address: Address,
     name: ServerName<'static>,
-    authority: String,
-    host: String,
-    port: u16,
     tls: Arc<ClientConfig>,
 }
 
 /// What it answered, over a connection on which it proved its name.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
 }
 
 /// Why there is no answer.
@@ -86,7 +81,7 @@ const SYSTEM: [&str; 4] = [
 ];
 
 /// The authorities in a file, or else those that the system trusts.
-pub(super) fn authorities(file: Option<&Path>) -> io::Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn authorities(file: Option<&Path>) -> io::Result<Vec<CertificateDer<'static>>> {
     let found = SYSTEM.iter().map(Path::new).find(|path| path.exists());
     let path = file.or(found);
     let path =
@@ -97,65 +92,33 @@ pub(super) fn authorities(file: Option<&Path>) -> io::Result<Vec<CertificateDer<
 
 impl Host {
     /// The host of this address, which has to prove its name to one of `authorities`.
-    pub(super) fn of(
+    pub(crate) fn of(
         uri: &Uri,
         authorities: &[CertificateDer<'static>],
-        identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+        identity: Option<Identity>,
     ) -> Result<Self, HttpsError> {
         let wrong = || HttpsError::Address(uri.to_string());
-        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("https")).ok_or_else(wrong)?;
-        if authority.as_str().contains('@') {
-            return Err(wrong());
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host.clone()).map_err(|_| wrong())?;
-        let mut roots = RootCertStore::empty();
-        // Of a system's many, one that is odd does no harm; of none, nobody is trusted.
-        let (usable, _) = roots.add_parsable_certificates(authorities.iter().cloned());
-        let tls = |error: &dyn std::fmt::Display| HttpsError::Tls(format!("cannot set up TLS: {error}"));
-        if usable == 0 {
-            return Err(tls(&"there is no authority that can be used"));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| tls(&error))?.with_root_certificates(roots);
-        let config = match identity {
-            None => config.with_no_client_auth(),
-            Some((chain, key)) => config.with_client_auth_cert(chain, key).map_err(|error| tls(&error))?,
-        };
-        Ok(Self {
-            name,
-            authority: authority.to_string(),
-            host,
-            port: authority.port_u16().unwrap_or(443),
-            tls: Arc::new(config),
-        })
+        let address = Address::of(uri).filter(Address::is_secure).ok_or_else(wrong)?;
+        let name = ServerName::try_from(address.host().to_owned()).map_err(|_| wrong())?;
+        let tls = trusting(authorities.iter().cloned(), identity);
+        let tls = tls.map_err(|error| HttpsError::Tls(format!("cannot set up TLS: {error}")))?;
+        Ok(Self { address, name, tls })
     }
 
     /// Whether an address is at this host.
     #[cfg(feature = "server")]
-    pub(super) fn has(&self, uri: &Uri) -> bool {
-        let authority = uri.authority();
-        let same = authority.is_some_and(|authority| {
-            authority.port_u16().unwrap_or(443) == self.port
-                && authority
-                    .host()
-                    .trim_start_matches('[')
-                    .trim_end_matches(']')
-                    .eq_ignore_ascii_case(&self.host)
-                && !authority.as_str().contains('@')
-        });
-        same && uri.scheme_str() == Some("https")
+    pub(crate) fn has(&self, uri: &Uri) -> bool {
+        Address::of(uri).is_some_and(|address| address.is(&self.address))
     }
 
     /// Asks for what is at `path`; `bearer` says who asks.
-    pub(super) async fn get(&self, path: &str, bearer: Option<&str>) -> Result<Answer, HttpsError> {
+    pub(crate) async fn get(&self, path: &str, bearer: Option<&str>) -> Result<Answer, HttpsError> {
         self.ask(Method::GET, path, bearer, Bytes::new()).await
     }
 
     /// Says `body`, which is JSON, to what is at `path`.
     #[cfg(feature = "server")]
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         path: &str,
         bearer: Option<&str>,
@@ -172,7 +135,7 @@ impl Host {
         body: Bytes,
     ) -> Result<Answer, HttpsError> {
         let asked = tokio::time::timeout(WITHIN, self.exchange(method, path, bearer, body)).await;
-        asked.map_err(|_| HttpsError::Late(self.authority.clone()))?
+        asked.map_err(|_| HttpsError::Late(self.address.named()))?
     }
 
     async fn exchange(
@@ -182,13 +145,13 @@ impl Host {
         bearer: Option<&str>,
         body: Bytes,
     ) -> Result<Answer, HttpsError> {
-        let unreachable = |error| HttpsError::Unreachable(self.authority.clone(), error);
+        let unreachable = |error| HttpsError::Unreachable(self.address.named(), error);
         let broken =
-            |error: &dyn std::fmt::Display| HttpsError::Broken(self.authority.clone(), error.to_string());
+            |error: &dyn std::fmt::Display| HttpsError::Broken(self.address.named(), error.to_string());
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.authority)
+            .header(HOST, self.address.named())
             .header(ACCEPT, "application/json, application/jwk-set+json, */*")
             .header(USER_AGENT, concat!("writ/", env!("CARGO_PKG_VERSION")));
         if !body.is_empty() {
@@ -201,29 +164,14 @@ impl Host {
             request = request.header(AUTHORIZATION, secret);
         }
         let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
-
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
-        let stream = TlsConnector::from(self.tls.clone()).connect(self.name.clone(), stream).await;
-        let io = TokioIo::new(stream.map_err(unreachable)?);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(io).await.map_err(|error| broken(&error))?;
-        let connection = Ended(tokio::spawn(async move {
-            let _ = connection.await; // what it cannot do, the request says too
-        }));
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let proof = (self.name.clone(), self.tls.clone());
+        let (response, _connection) =
+            ask(&self.address, Some(proof), request).await.map_err(|silence| match silence {
+                Silence::Unreachable(error) | Silence::Stranger(error) => unreachable(error),
+                Silence::Broken(error) => broken(&error),
+            })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| broken(&error))?.to_bytes();
-        drop(connection);
-        Ok(Answer { status, body })
-    }
-}
-
-/// A task that ends with what waits for it.
-struct Ended(tokio::task::JoinHandle<()>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.abort();
+        Ok(Answer { status, body: body.map_err(|error| broken(&error))?.to_bytes() })
     }
 }

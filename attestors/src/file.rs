@@ -8,14 +8,14 @@ use std::{
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 /// A file's content, if it has at most `most` bytes. Waits for the disk elsewhere.
-pub(super) async fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) async fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || read_now(&path, most)).await;
     read.map_err(io::Error::other)?
 }
 
 /// The same, waiting here.
-pub(super) fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     std::fs::File::open(path)?.take(most + 1).read_to_end(&mut content)?;
     match content.len() as u64 > most {
@@ -25,7 +25,7 @@ pub(super) fn read_now(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The certificates in a PEM file, of which there is at least one.
-pub(super) fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let certificates = read.map_err(|error| io::Error::other(format!("it is not PEM: {error}")))?;
     match certificates.is_empty() {
