@@ -69,6 +69,11 @@ impl Layout {
     pub fn workload_socket(&self) -> Result<PathBuf, DiskError> {
         socket_path(self.public.join("workload.sock"))
     }
+
+    /// The socket on which gates ask what a process's task may do.
+    pub fn authz_socket(&self) -> Result<PathBuf, DiskError> {
+        socket_path(self.public.join("authz.sock"))
+    }
 }
 
 /// `$XDG_DATA_HOME/writ`, where XDG's rule is that a relative path does not count.
@@ -91,5 +96,6 @@ mod tests {
         assert_eq!(layout.server_socket().unwrap(), Path::new("/srv/w/private/server.sock"));
         assert_eq!(layout.agent_socket().unwrap(), Path::new("/srv/w/private/agent.sock"));
         assert_eq!(layout.workload_socket().unwrap(), Path::new("/srv/w/public/workload.sock"));
+        assert_eq!(layout.authz_socket().unwrap(), Path::new("/srv/w/public/authz.sock"));
     }
 }

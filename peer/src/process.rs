@@ -26,6 +26,12 @@ impl Process {
         self.pid
     }
 
+    /// What tells it from every other process since boot that has, or had, its number. Two programs on one machine
+    /// read the same, so it can be told to another one.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Whether it still runs. Not knowing is answered with yes: forgetting a living process may cost it
     /// something, remembering a dead one costs a few bytes.
     pub fn is_alive(&self) -> bool {

@@ -19,6 +19,8 @@ pub(crate) mod explain;
 mod fetch;
 mod help;
 mod man;
+#[cfg(feature = "agent")]
+mod mcp;
 mod mint;
 mod node;
 pub(crate) mod output;
@@ -143,6 +145,10 @@ enum Verb {
     #[cfg(feature = "agent")]
     #[command(subcommand, after_help = attest::EXAMPLES)]
     Attest(attest::AttestVerb),
+    /// The gate in front of MCP servers: every call of a tool is decided before it is forwarded
+    #[cfg(feature = "agent")]
+    #[command(subcommand, after_help = mcp::EXAMPLES)]
+    Mcp(mcp::McpVerb),
     /// Answer pure checks for conformance suites
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::Validate),
@@ -210,6 +216,8 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
         #[cfg(feature = "agent")]
         Verb::Attest(verb) => client(attest::run(verb, &shared)),
+        #[cfg(feature = "agent")]
+        Verb::Mcp(verb) => mcp::run(verb, &shared),
         Verb::Validate(validate) => validate::run(&validate),
         Verb::Completions(completions) => completions::run(&completions),
         Verb::Man(man) => man::run(&man),

@@ -64,6 +64,15 @@ impl Sockets {
         }
     }
 
+    /// The agent's socket for gates.
+    #[cfg(feature = "agent")]
+    pub(crate) fn authz(&self) -> Result<PathBuf> {
+        match &self.socket {
+            Some(path) => named(path),
+            None => Ok(self.layout()?.authz_socket()?),
+        }
+    }
+
     /// Where to ask about another process: an administrator's socket where this user may use it, as it
     /// says more, else the workloads'.
     pub(crate) fn explain(&self) -> Result<PathBuf> {
