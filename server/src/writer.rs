@@ -130,7 +130,12 @@ impl Group {
         let moves = |change: &Change| {
             matches!(
                 change.key(),
-                Key::Authority(_) | Key::Entry(_) | Key::Token(_) | Key::Proof(_) | Key::Task(_)
+                Key::Authority(_)
+                    | Key::Entry(_)
+                    | Key::Token(_)
+                    | Key::Proof(_)
+                    | Key::Actor(_)
+                    | Key::Task(_)
             )
         };
         self.commits.iter().flat_map(|commit| &commit.changes).any(moves)

@@ -106,7 +106,7 @@ pub(crate) fn grant(task: u8, parent: Option<u8>) -> Task {
         "environment": "prod", "beginner": "itself", "root": id(1), "depth": 0, "depth_left": 3,
         "scope": [{ "tool": "files/*" }, { "tool": "mail/*" }, { "tool": "shop/*" }], "data_max": 2, "tier": 0,
         "isolation": "process", "egress": "open", "budget": { "actions": 1000, "denials": 3, "children": 4 },
-        "began_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-15T09:00:00Z", "state": { "is": "active" },
+        "asked_sha256": "00".repeat(32), "began_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-15T09:00:00Z", "state": { "is": "active" },
     });
     if let Some(parent) = parent {
         grant["parent"] = json!(id(parent));

@@ -6,7 +6,8 @@ use spiffe::{Selector, SpiffeId, Timestamp, TrustDomain};
 use crate::{
     commit::Revision,
     objects::{
-        Actor, Entry, EntryId, Key, Node, Proof, Resource, Task, TaskState, TenantName, Token, TokenState,
+        Actor, Entry, EntryId, Key, MandateName, Node, Proof, Resource, Task, TaskId, TaskState, TenantName,
+        Token, TokenState,
     },
     settings::{TASK_MEMORY, TOKEN_MEMORY},
 };
@@ -33,6 +34,18 @@ pub(crate) struct Index {
     /// Actors' and enforcement points' IDs, with the object that names them and its tenant; `None` sorts before
     /// all objects.
     pub(crate) concerned: OrdSet<(SpiffeId, Option<(Key, TenantName)>)>,
+    /// Tasks that are not over, by what they end with; `None` sorts before all tasks.
+    pub(crate) working: OrdSet<(Holder, Option<TaskId>)>,
+}
+
+/// What a task ends with.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Holder {
+    Actor(SpiffeId),
+    Mandate(MandateName),
+    Node(SpiffeId),
+    Parent(TaskId),
+    Tenant(TenantName),
 }
 
 impl Index {
@@ -122,10 +135,14 @@ impl Index {
         if let Some(old) = old {
             self.disown(&old.tenant, &key(old));
             self.concerned.remove(&(old.id.clone(), Some((key(old), old.tenant.clone()))));
+            self.ends.remove(&(old.review_at, key(old)));
         }
         if let Some(new) = new {
             self.own(&new.tenant, key(new));
             self.concerned.insert((new.id.clone(), Some((key(new), new.tenant.clone()))));
+            if !new.overdue {
+                self.ends.insert((new.review_at, key(new)));
+            }
         }
     }
 
@@ -152,11 +169,23 @@ impl Index {
         if let Some(old) = old {
             self.disown(&old.tenant, &key(old));
             self.ends.remove(&(task_end(old), key(old)));
+            for holder in holders(old) {
+                self.working.remove(&(holder, Some(old.id.clone())));
+            }
         }
         if let Some(new) = new {
             self.own(&new.tenant, key(new));
             self.ends.insert((task_end(new), key(new)));
+            for holder in holders(new).filter(|_| !new.is_ended()) {
+                self.working.insert((holder, Some(new.id.clone())));
+            }
         }
+    }
+
+    /// The tasks that end with `holder` and are not over, the oldest first.
+    pub(crate) fn held_by<'a>(&'a self, holder: &'a Holder) -> impl Iterator<Item = &'a TaskId> {
+        let from_here = self.working.range((holder.clone(), None)..);
+        from_here.take_while(move |(other, _)| other == holder).filter_map(|(_, task)| task.as_ref())
     }
 
     /// Something belongs to a tenant.
@@ -181,6 +210,17 @@ impl Index {
         let here = from_here.take_while(move |(other, _)| other == id);
         here.filter_map(|(_, owner)| owner.as_ref().map(|(_, tenant)| tenant))
     }
+}
+
+fn holders(task: &Task) -> impl Iterator<Item = Holder> {
+    let parent = task.parent.clone().map(Holder::Parent);
+    let others = [
+        Holder::Actor(task.actor.clone()),
+        Holder::Mandate(task.mandate.clone()),
+        Holder::Node(task.home.clone()),
+        Holder::Tenant(task.tenant.clone()),
+    ];
+    others.into_iter().chain(parent)
 }
 
 /// When something is due for a task: its end, and later that its tombstone is forgotten.

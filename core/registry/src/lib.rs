@@ -26,4 +26,4 @@ pub use history::{Audience, Touched, TouchedKey};
 pub use objects::{Key, Object, Stored, Versioned};
 pub use record::Record;
 pub use registry::Registry;
-pub use settings::Settings;
+pub use settings::{Settings, TaskCaps};

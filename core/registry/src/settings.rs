@@ -21,6 +21,25 @@ pub struct Settings {
     pub agent_ttl: Duration,
     /// How long after its newest certificate's end a node may come back by its key alone.
     pub return_window: Duration,
+    /// So many tasks may be under way at once.
+    pub tasks: TaskCaps,
+}
+
+/// The most tasks that may be under way at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TaskCaps {
+    /// Of one actor.
+    pub of_actor: u32,
+    /// On one node.
+    pub on_node: u32,
+    /// Of one tenant.
+    pub of_tenant: u32,
+}
+
+impl Default for TaskCaps {
+    fn default() -> Self {
+        Self { of_actor: 100, on_node: 1_000, of_tenant: 10_000 }
+    }
 }
 
 impl Settings {
@@ -33,6 +52,7 @@ impl Settings {
             jwt_svid_ttl: Duration::from_secs(300),
             agent_ttl: Duration::from_secs(3600),
             return_window: Duration::from_secs(30 * 24 * 3600),
+            tasks: TaskCaps::default(),
         }
     }
 

@@ -74,6 +74,7 @@ impl Policies {
         let defaults = objects::Policy {
             id: DEFAULTS_NAME.parse().expect("this is a policy's name"),
             text: DEFAULTS.to_owned(),
+            lowers: objects::Lowers::default(),
             pushed_at: spiffe::Timestamp::default(),
         };
         let mut by_layer: HashMap<Layer, Vec<&objects::Policy>> = HashMap::new();

@@ -172,6 +172,7 @@ impl Certified {
                 next_serial: None,
                 next_key_sha256: None,
                 replaced_keys: Vec::new(),
+                environment: current.and_then(|node| node.environment.clone()),
                 expires_at: self.not_after,
                 attested_at: current.map_or(now, |node| node.attested_at),
                 state: NodeState::Joining,

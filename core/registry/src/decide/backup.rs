@@ -6,8 +6,8 @@ use spiffe::{Timestamp, bundle};
 
 use crate::{
     commit::Change,
-    decide::{Command, Decision, Moment, Proposal, Refusal},
-    objects::{Bundle, Key, Node, NodeState, TokenState},
+    decide::{Command, Decision, Moment, Proposal, Refusal, task::Turns},
+    objects::{Bundle, Key, Node, NodeState, Reason, TokenState},
     record::Record,
     registry::Registry,
 };
@@ -20,7 +20,7 @@ pub struct RecordBackup {
 }
 
 /// The first step of a log that goes on from an older state of another one. What ended in between is
-/// not known here, so nothing counts that might have: tokens are void, and no certificate of a node
+/// not known here, so nothing counts that might have: tokens are void, tasks are over, and no certificate of a node
 /// counts until the node has proved its key.
 #[derive(Clone, Debug)]
 pub struct BeginAnew {
@@ -37,6 +37,8 @@ pub struct Begun {
     pub nodes_to_return: usize,
     /// Nodes that are forgotten.
     pub nodes_evicted: usize,
+    /// Tasks that were under way, and are over now.
+    pub tasks_ended: usize,
 }
 
 impl Command for RecordBackup {
@@ -72,6 +74,11 @@ impl Command for BeginAnew {
                 }
             }
         }
+        let mut turns = Turns::new(registry, moment.now);
+        registry.tasks().for_each(|task| turns.end(&task.id, Reason::NodeLost));
+        let (turned, _) = turns.done();
+        begun.tasks_ended = turned.len();
+        changes.extend(turned);
         if let Some(bundle) = registry.bundle(registry.trust_domain()) {
             match newer(bundle, moment.now) {
                 Ok(bundle) => changes.push(registry.put_change(bundle)),

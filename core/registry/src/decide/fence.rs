@@ -6,7 +6,10 @@ use serde_json::json;
 use spiffe::{SpiffeId, Timestamp};
 
 use crate::{
-    decide::{Command, Decision, Moment, Proposal, node::NodeRefusal},
+    decide::{
+        Command, Decision, Moment, Proposal,
+        node::{NodeRefusal, lost},
+    },
     objects::{Node, NodeState, Sha256},
     record::Record,
     registry::Registry,
@@ -58,17 +61,20 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 impl Command for FenceNode {
     /// Why the caller is refused.
     type Answer = NodeRefusal;
-    fn decide(self, registry: &Registry, _: &Moment) -> Decision<NodeRefusal> {
+    fn decide(self, registry: &Registry, moment: &Moment) -> Decision<NodeRefusal> {
         let Some(node) = registry.node(&self.id).filter(|_| registry.betrays_duplicate(&self)) else {
             let standing = registry.standing(&self.id, &self.serial);
             let answer = standing.err().unwrap_or(NodeRefusal::NotActive);
             return Decision { proposal: Proposal::default(), answer };
         };
-        let facts = json!({ "node": self.id, "shown": self.serial, "current": node.serial, "key_sha256": self.key_sha256 });
+        let (turned, tasks) = lost(registry, [&self.id], moment).done();
+        let facts = json!({
+            "node": self.id, "shown": self.serial, "current": node.serial, "key_sha256": self.key_sha256, "tasks": tasks,
+        });
         let record = Record { kind: "node.duplicate_agent", outcome: Ok(()), facts };
         let fenced =
             Node { state: NodeState::Fenced, next_serial: None, next_key_sha256: None, ..Node::clone(node) };
-        let changes = vec![registry.put_change(fenced)];
+        let changes = std::iter::once(registry.put_change(fenced)).chain(turned).collect();
         Decision { proposal: Proposal { changes, record: Some(record) }, answer: NodeRefusal::Fenced }
     }
 }

@@ -1,15 +1,23 @@
 //! Commands and how they are decided: one file a noun.
 
+pub mod actor;
 pub mod admission;
+pub mod applied;
 pub mod authority;
 pub mod backup;
 pub mod bundle;
 pub mod entry;
+pub mod environment;
 pub mod expire;
 pub mod fence;
 pub mod issuance;
+pub mod mandate;
 pub mod node;
+pub mod policy;
+pub mod resource;
 pub mod returning;
+pub mod task;
+pub mod tenant;
 pub mod token;
 
 use serde_json::Value;

@@ -5,8 +5,9 @@ use spiffe::{SpiffeId, Timestamp};
 
 use crate::{
     commit::Change,
-    decide::{Command, Decision, Moment, Proposal, Refusal},
-    objects::{Key, Node, NodeState, Sha256, Token, TokenState, well_known},
+    decide::{Command, Decision, Moment, Proposal, Refusal, task::Turns},
+    index::Holder,
+    objects::{Key, Node, NodeState, Reason, Sha256, Token, TokenState, well_known},
     record::Record,
     registry::Registry,
 };
@@ -188,21 +189,22 @@ impl Command for RenewNode {
 
 impl Command for EvictNode {
     type Answer = Result<(), Refusal>;
-    fn decide(self, registry: &Registry, _: &Moment) -> Decision<Self::Answer> {
+    fn decide(self, registry: &Registry, moment: &Moment) -> Decision<Self::Answer> {
         let facts = json!({ "node": self.id });
-        match registry.node(&self.id) {
-            None => Decision::refused("node.evict", facts, unknown(&self.id)),
-            Some(node) => Decision::done("node.evict", facts, forgotten(registry, node), ()),
-        }
+        let Some(node) = registry.node(&self.id) else {
+            return Decision::refused("node.evict", facts, unknown(&self.id));
+        };
+        let (turned, tasks) = lost(registry, [&self.id], moment).done();
+        let facts = json!({ "node": self.id, "tasks": tasks });
+        Decision::done("node.evict", facts, forgotten(registry, node).into_iter().chain(turned).collect(), ())
     }
 }
 
 impl Command for BanNode {
     type Answer = Result<(), Refusal>;
-    fn decide(self, registry: &Registry, _: &Moment) -> Decision<Self::Answer> {
-        let facts = json!({ "node": self.id });
+    fn decide(self, registry: &Registry, moment: &Moment) -> Decision<Self::Answer> {
         let Some(node) = registry.node(&self.id) else {
-            return Decision::refused("node.ban", facts, unknown(&self.id));
+            return Decision::refused("node.ban", json!({ "node": self.id }), unknown(&self.id));
         };
         if node.state == NodeState::Banned {
             return Decision::unchanged(());
@@ -211,14 +213,16 @@ impl Command for BanNode {
         let mut changes = vec![registry.put_change(banned)];
         let token = well_known::joined_node_name(&self.id).filter(|name| registry.token(name).is_some());
         changes.extend(token.map(|name| Change::Delete(Key::Token(name))));
-        Decision::done("node.ban", facts, changes, ())
+        let (turned, tasks) = lost(registry, [&self.id], moment).done();
+        changes.extend(turned);
+        Decision::done("node.ban", json!({ "node": self.id, "tasks": tasks }), changes, ())
     }
 }
 
 impl Command for PurgeNodes {
     /// The IDs of the nodes that are forgotten.
     type Answer = Vec<SpiffeId>;
-    fn decide(self, registry: &Registry, _: &Moment) -> Decision<Self::Answer> {
+    fn decide(self, registry: &Registry, moment: &Moment) -> Decision<Self::Answer> {
         let has_ended = |node: &&crate::objects::Versioned<Node>| {
             node.expires_at < self.ended_before && node.state != NodeState::Banned
         };
@@ -227,8 +231,10 @@ impl Command for PurgeNodes {
         if ids.is_empty() {
             return nothing(ids);
         }
-        let changes = purged.into_iter().flat_map(|node| forgotten(registry, node)).collect();
-        let facts = json!({ "ended_before": self.ended_before, "nodes": ids });
+        let (turned, tasks) = lost(registry, &ids, moment).done();
+        let forgotten = purged.into_iter().flat_map(|node| forgotten(registry, node));
+        let changes = forgotten.chain(turned).collect();
+        let facts = json!({ "ended_before": self.ended_before, "nodes": ids, "tasks": tasks });
         recorded("node.purge", facts, changes, ids)
     }
 }
@@ -244,6 +250,19 @@ fn forgotten(registry: &Registry, node: &Node) -> Vec<Change> {
     let used = token.filter(|token| token.state != TokenState::Fresh);
     let token = used.map(|token| Change::Delete(Key::Token(token.node.clone())));
     [Change::Delete(Key::Node(node.id.clone()))].into_iter().chain(token).chain(names).collect()
+}
+
+/// Ends the tasks that these nodes hold: nobody who counts vouches for them any more.
+pub(super) fn lost<'a, 'b>(
+    registry: &'a Registry,
+    nodes: impl IntoIterator<Item = &'b SpiffeId>,
+    moment: &Moment,
+) -> Turns<'a> {
+    let mut turns = Turns::new(registry, moment.now);
+    for node in nodes {
+        turns.end_held_by(&Holder::Node(node.clone()), Reason::NodeLost);
+    }
+    turns
 }
 
 fn unknown(id: &SpiffeId) -> Refusal {

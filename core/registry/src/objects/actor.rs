@@ -29,6 +29,9 @@ pub struct Actor {
     /// Its kill switch: why it may not act, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<String>,
+    /// Whether its review became overdue, so that its tasks were suspended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
     /// Whether its plain SPIFFE ID is handed out as SPIRE does, also without a task. Named for what it is: an
     /// identity that outlives its tasks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use spiffe::{SpiffeId, Timestamp};
+use serde_json::json;
+use spiffe::{SpiffeId, Timestamp, TrustDomain, json::NotCanonical};
 
-use super::{Sha256, TenantName, checked_text};
+use super::{Budget, Sha256, TenantName, checked_text};
 use crate::scope::{
     Confidentiality, Egress, Environment, Isolation, ParamName, Params, Purpose, Scalar, Scope, Tier,
 };
@@ -36,6 +37,15 @@ pub struct Mandate {
     pub created_at: Timestamp,
 }
 
+impl Mandate {
+    /// Whether it is about this actor, or would be once it is approved.
+    pub fn is_of(&self, actor: &SpiffeId) -> bool {
+        let approved = self.approved.as_ref().map(|approved| &approved.terms);
+        let drafted = self.draft.as_ref().map(|draft| &draft.terms);
+        approved.into_iter().chain(drafted).any(|terms| terms.actor == *actor)
+    }
+}
+
 /// Terms that wait for approval.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +66,7 @@ pub struct Approved {
     pub terms: Terms,
     /// SHA-256 of the canonical JSON of name, version and terms: what was signed.
     pub sha256: Sha256,
-    /// By the server's pin key over [`Approved::message`], ECDSA P-256 with SHA-256 (ASN.1), base64.
+    /// By the server's pin key over [`approval`], ECDSA P-256 with SHA-256 (ASN.1), base64.
     pub signature: String,
     /// Who approved.
     pub by: String,
@@ -173,7 +183,18 @@ pub enum ParamError {
     Value(ParamName),
 }
 
+/// What an approval signs: these terms, under this name and version, in this trust domain.
+pub fn approval(trust_domain: &TrustDomain, statement: &[u8]) -> Vec<u8> {
+    let parts = [b"writ mandate v1", trust_domain.as_str().as_bytes(), statement];
+    parts.join(&0)
+}
+
 impl Terms {
+    /// What is approved of them, as bytes: the canonical JSON (RFC 8785) of name, version and terms.
+    pub fn statement(&self, name: &MandateName, version: u64) -> Result<Vec<u8>, NotCanonical> {
+        spiffe::json::canonical(&json!({ "name": name, "version": version, "terms": self }))
+    }
+
     /// Whether these are all parameters, each as it may be.
     pub fn check(&self, params: &Params) -> Result<(), ParamError> {
         if let Some(name) = params.keys().find(|name| !self.parameters.contains_key(*name)) {
@@ -186,6 +207,23 @@ impl Terms {
             }
         }
         Ok(())
+    }
+}
+
+impl Budgets {
+    /// Every number decided: what is left out is the tier's.
+    pub fn of_tier(&self, tier: Tier) -> Budget {
+        let (actions, denials, children) = match tier {
+            Tier::T0 => (10_000, 50, 100),
+            Tier::T1 => (1_000, 20, 20),
+            Tier::T2 => (100, 10, 5),
+            Tier::T3 => (10, 5, 0),
+        };
+        Budget {
+            actions: self.actions.unwrap_or(actions),
+            denials: self.denials.unwrap_or(denials),
+            children: self.children.unwrap_or(children),
+        }
     }
 }
 

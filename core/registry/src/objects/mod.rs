@@ -25,7 +25,7 @@ pub use digest::Sha256;
 pub use entry::{Entry, EntryId, EntryPatch};
 pub use mandate::{Approved, Beginners, Budgets, Draft, Mandate, MandateName, ParamError, ParamKind, Terms};
 pub use node::{Node, NodeName, NodeState};
-pub use policy::{Layer, Policy, PolicyId};
+pub use policy::{Layer, Lowers, Policy, PolicyId};
 pub use proof::Proof;
 pub use resource::{Resource, Tool};
 use serde::{Deserialize, Serialize};

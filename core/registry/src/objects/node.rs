@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use spiffe::{Selector, SpiffeId, Timestamp};
 
 use super::{Sha256, checked_text, token::SECRET_LENGTH};
+use crate::scope::Environment;
 
 checked_text! {
     /// The name that a join token gives its node; one segment of a SPIFFE ID's path.
@@ -45,6 +46,9 @@ pub struct Node {
     /// of them is another agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced_keys: Vec<Sha256>,
+    /// Where it stands, as an administrator said; `default` where nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// When the newest certificate ends.
     pub expires_at: Timestamp,
     /// When the node attested first.
@@ -54,6 +58,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Where it stands, as tasks and policies see it.
+    pub fn stands_in(&self) -> Environment {
+        self.environment.clone().unwrap_or_else(Environment::unnamed)
+    }
+
     /// Whether it may attest again with the proof that it has; a join token is worth nothing after it
     /// was used.
     pub fn can_reattest(&self) -> bool {

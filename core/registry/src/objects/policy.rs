@@ -1,11 +1,12 @@
 //! Policies: Cedar texts in three layers. What they say is `core/authz`'s; the registry only keeps them.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use spiffe::Timestamp;
 
 use super::{TenantName, TextError};
+use crate::scope::Tier;
 
 /// One file of policies.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -15,8 +16,31 @@ pub struct Policy {
     pub id: PolicyId,
     /// Cedar.
     pub text: String,
+    /// What it lowers, besides what it forbids; only the platform's may.
+    #[serde(default, skip_serializing_if = "Lowers::is_nothing")]
+    pub lowers: Lowers,
     /// When it was pushed last.
     pub pushed_at: Timestamp,
+}
+
+/// Tiers whose tasks need less than their tier asks for. It has a policy's name, so that whoever reads of a task
+/// or a decision reads whose choice that was.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lowers {
+    /// In these tiers a process is isolation enough.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub isolation: BTreeSet<Tier>,
+    /// In these tiers the processes may send anywhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub egress: BTreeSet<Tier>,
+}
+
+impl Lowers {
+    /// Whether everything stays as the tiers ask for.
+    pub fn is_nothing(&self) -> bool {
+        self.isolation.is_empty() && self.egress.is_empty()
+    }
 }
 
 /// Which layer a policy belongs to. All of them are evaluated apart.

@@ -1,16 +1,30 @@
 //! Tasks: pieces of work under one grant of one mandate, each held by one isolation domain on its home node.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use spiffe::{SpiffeId, Timestamp};
 
-use super::{MandateName, TenantName, checked_text};
+use super::{MandateName, PolicyId, Sha256, TenantName, checked_text};
 use crate::scope::{Confidentiality, Egress, Environment, Isolation, Params, Purpose, Scope, Tier};
 
 checked_text! {
     /// A task's name: a ULID.
     TaskId,
-    |text| text.len() == 26 && text.bytes().all(|b| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(&b)),
+    |text| text.len() == 26 && text.as_bytes()[0] < b'8' && text.bytes().all(|b| DIGITS.contains(&b)),
     "is not the id of a task: a ULID of 26 characters"
+}
+
+/// Crockford's base 32.
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl TaskId {
+    /// When whoever chose it says that it was chosen: the first 48 bits of a ULID.
+    pub fn chosen_at(&self) -> Timestamp {
+        let digits = self.as_str().bytes().take(10);
+        let value = |byte| DIGITS.iter().position(|digit| *digit == byte).unwrap_or(0) as i64;
+        Timestamp::from_unix_millis(digits.fold(0, |millis, byte| millis << 5 | value(byte)))
+    }
 }
 
 /// One piece of work, as the server granted it.
@@ -59,12 +73,20 @@ pub struct Task {
     pub egress: Egress,
     /// What it may spend.
     pub budget: Budget,
+    /// The platform's policies without which it would need more isolation, or less egress.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lowered_by: BTreeSet<PolicyId>,
     /// Whether its processes get its key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub export_key: bool,
     /// What its beginner said about it: an annotation, never a fact.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// Digest of what was asked for, so that a repeated request is the same task and no other one is.
+    pub asked_sha256: Sha256,
+    /// So many children it has begun.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub children: u32,
     /// When it began.
     pub began_at: Timestamp,
     /// When it ends at the latest.
@@ -170,6 +192,10 @@ impl Task {
     pub fn is_ended(&self) -> bool {
         matches!(self.state, TaskState::Ended { .. })
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Reason {

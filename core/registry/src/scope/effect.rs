@@ -1,5 +1,7 @@
 //! What a call does to the world, and how much care that takes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What calling a tool does, at most.
@@ -60,6 +62,35 @@ pub enum Tier {
     T2,
     /// Running programs, paying, crossing tenants.
     T3,
+}
+
+impl Tier {
+    /// The longest life of a task.
+    pub fn longest_ttl(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::T0 | Self::T1 => 24 * 3600,
+            Self::T2 => 4 * 3600,
+            Self::T3 => 3600,
+        })
+    }
+
+    /// The longest life of a task's certificate.
+    pub fn longest_svid_ttl(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::T0 | Self::T1 => 300,
+            Self::T2 | Self::T3 => 60,
+        })
+    }
+
+    /// The least that a task's processes must be told apart by, unless the platform lowers it.
+    pub fn least_isolation(self) -> Isolation {
+        if self < Self::T2 { Isolation::Process } else { Isolation::Cgroup }
+    }
+
+    /// Where a task's processes may send to, unless the platform lowers it.
+    pub fn least_egress(self) -> Egress {
+        if self < Self::T2 { Egress::Open } else { Egress::Confined }
+    }
 }
 
 /// How well the processes of a task are told apart from others, the weakest first.

@@ -81,6 +81,18 @@ impl Scope {
         Ok(Self(rules))
     }
 
+    /// What is left of it under `most`: a rule that is allowed whole stays as it is written.
+    pub fn within(&self, most: &Self) -> Result<Self, ScopeError> {
+        let mut left = Self::default();
+        for rule in &self.0 {
+            match most.0.iter().any(|most| rule.intersect(most).as_ref() == Some(rule)) {
+                true => left.0.push(rule.clone()),
+                false => left.0.extend(Self(vec![rule.clone()]).intersect(most)?.0),
+            }
+        }
+        Self::new(left.0)
+    }
+
     /// The rules about a tool.
     pub fn about<'a>(&'a self, tool: &'a ToolName) -> impl Iterator<Item = &'a Rule> {
         self.0.iter().filter(move |rule| rule.tool.matches(tool))

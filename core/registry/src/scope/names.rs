@@ -77,6 +77,13 @@ checked_text! {
     "is not the id of a purpose: 1 to 64 letters, digits, dots, dashes and underscores"
 }
 
+impl Environment {
+    /// That of nodes of which nobody has said any.
+    pub fn unnamed() -> Self {
+        "default".parse().expect("this is a word")
+    }
+}
+
 impl ToolName {
     /// The resource that the tool belongs to.
     pub fn resource(&self) -> ResourceName {

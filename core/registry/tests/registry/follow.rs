@@ -95,6 +95,7 @@ fn change(step: &Step, objects: &Objects) -> Option<Change> {
             id: node_id(*node),
             attestor: "join_token".to_owned(),
             replaced_keys: vec![],
+            environment: None,
             selectors: selectors(*bits),
             key_sha256: Sha256::of(b"key"),
             serial: format!("0{serial}"),
@@ -162,7 +163,7 @@ fn governed(what: usize, tenant: usize, whose: usize) -> Object {
                 "purpose": "p", "home": node_id(0), "environment": "e", "beginner": "itself", "root": id,
                 "depth": 0, "depth_left": 0, "scope": [], "data_max": 0, "tier": 0, "isolation": "process",
                 "egress": "open", "budget": { "actions": 1, "denials": 1, "children": 1 },
-                "began_at": created_at, "expires_at": created_at, "state": { "is": "active" },
+                "asked_sha256": Sha256::of(b"asked"), "began_at": created_at, "expires_at": created_at, "state": { "is": "active" },
             });
             (format!("task/{id}"), body)
         }

@@ -175,7 +175,11 @@ fn text(restored: &Restored, place: &Place) -> String {
 }
 
 fn void(begun: &server::backup::restore::Begun) -> String {
-    match begun.nodes_evicted {
+    let tasks = match begun.tasks_ended {
+        0 => String::new(),
+        ended => format!("; {ended} tasks that were under way are over"),
+    };
+    let nodes = match begun.nodes_evicted {
         0 => format!(
             "{} join tokens that were not spent are void, and {} nodes must prove their keys, which their agents do by themselves",
             begun.tokens_void, begun.nodes_to_return
@@ -184,5 +188,6 @@ fn void(begun: &server::backup::restore::Begun) -> String {
             "{} join tokens that were not spent are void, and {evicted} nodes are forgotten: each must join with a new token",
             begun.tokens_void
         ),
-    }
+    };
+    nodes + &tasks
 }
