@@ -8,7 +8,10 @@ use server_api::ServerAddress;
 use spiffe::{Pin, TrustDomain};
 use zeroize::Zeroizing;
 
-pub use crate::launch::config::{EndsWith, Launch, Program};
+pub use crate::{
+    launch::config::{EndsWith, Launch, Program},
+    tasks::config::Config as Tasks,
+};
 
 /// The configuration of an agent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -74,6 +77,9 @@ pub struct Config {
     /// Commands that are measured before they run.
     #[serde(default)]
     pub launch: Launch,
+    /// Tasks.
+    #[serde(default)]
+    pub tasks: Tasks,
 }
 
 /// What a SPIRE server is known by. It has no pin; its trust bundle takes the pin's place.
@@ -136,6 +142,7 @@ impl Config {
             limits: Limits::default(),
             attestors: attestors::Config::default(),
             launch: Launch::default(),
+            tasks: Tasks::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use attestors::Wanted;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use registry::objects::{Entry, EntryId};
-use spiffe::{Bundles, Selector, Timestamp};
+use spiffe::{Bundles, Selector, SpiffeId, Timestamp};
 use tokio::sync::{mpsc, watch};
 use workload_api::{Entitled, Identity, Standing, Svids, X509Bundles, X509Svid};
 
@@ -41,6 +41,8 @@ pub(crate) struct Asked(Arc<Wanted>);
 struct Inner {
     view_is_known: bool,
     index: Index,
+    /// Whose plain SPIFFE ID is not handed out: it stands for its tasks alone.
+    task_only: Arc<HashSet<SpiffeId>>,
     /// What entries ask for, counted.
     wanted: Wanted,
     /// The same as it is given to attestors: it changes with the kinds of facts, not with every count.
@@ -64,6 +66,8 @@ struct Group {
     asked: Arc<Wanted>,
     /// When the first of its SVIDs ends.
     until: Option<Timestamp>,
+    /// Whether some of its entries stand for tasks alone, so that its members' tasks must be looked at.
+    acts: bool,
 }
 
 impl Group {
@@ -80,6 +84,7 @@ impl Identities {
         let inner = Inner {
             view_is_known: false,
             index: Index::default(),
+            task_only: Arc::default(),
             wanted: Wanted::default(),
             asking: Arc::default(),
             trusted: Trusted::default(),
@@ -143,6 +148,34 @@ impl Identities {
         }
     }
 
+    #[expect(dead_code, reason = "the methods of tasks ask")]
+    /// The entries of actors that callers with these facts are: what they may have besides is their tasks'. `None` where
+    /// an entry came meanwhile that asks for more than was proved.
+    pub(crate) fn actors(&self, facts: &Facts, asked: &Asked) -> Option<Vec<Arc<Entry>>> {
+        let inner = self.inner.lock();
+        asked.0.covers(&inner.asking).then(|| inner.actors(facts))
+    }
+
+    #[expect(dead_code, reason = "the methods of tasks ask")]
+    /// Every entry of callers with these facts, actors' among them.
+    pub(crate) fn entries(&self, facts: &Facts) -> Vec<Arc<Entry>> {
+        self.inner.lock().index.matches(facts)
+    }
+
+    #[expect(dead_code, reason = "the methods of tasks ask")]
+    /// The entries that give this SPIFFE ID.
+    pub(crate) fn givers(&self, id: &SpiffeId) -> Vec<Arc<Entry>> {
+        self.inner.lock().index.iter().filter(|entry| entry.spiffe_id == *id).cloned().collect()
+    }
+
+    #[expect(dead_code, reason = "the methods of tasks ask")]
+    /// X.509 authorities by which members of this trust domain judge each other.
+    pub(crate) fn bundles_of(&self, id: &SpiffeId) -> X509Bundles {
+        let inner = self.inner.lock();
+        let own = inner.x509_bundles.iter().filter(|(trust_domain, _)| id.is_in(trust_domain));
+        own.map(|(trust_domain, authorities)| (trust_domain.clone(), authorities.clone())).collect()
+    }
+
     /// The bundle of the agent's own trust domain.
     pub(crate) fn own_bundles(&self) -> Arc<Bundles> {
         self.inner.lock().trusted.own.clone()
@@ -195,12 +228,16 @@ impl Inner {
     /// Takes a step over, and says which groups must be told.
     fn apply(&mut self, step: Publication) -> HashSet<Facts> {
         let mut concerned = HashSet::new();
-        let everybody = step.trusted.is_some() || (step.view_is_known && !self.view_is_known);
+        let everybody =
+            step.trusted.is_some() || step.task_only.is_some() || (step.view_is_known && !self.view_is_known);
         self.view_is_known |= step.view_is_known;
         if let Some(trusted) = step.trusted {
             let bundles = trusted.all.iter();
             self.x509_bundles = bundles.map(|bundle| (bundle.trust_domain.clone(), der(bundle))).collect();
             self.trusted = trusted;
+        }
+        if let Some(task_only) = step.task_only {
+            self.task_only = task_only;
         }
         for id in step.gone {
             self.svids.remove(&id);
@@ -264,7 +301,15 @@ impl Inner {
 
     /// Tells a group where it stands.
     fn tell(&mut self, facts: &Facts, now: Timestamp) {
-        let entries = self.index.matches(facts);
+        let acts = !self.actors(facts).is_empty();
+        if self.groups.get(facts).is_some_and(|group| group.acts != acts) {
+            if let Some(group) = self.close(facts) {
+                group.standing.send_replace(Standing::Outdated);
+                group.entitled.send_replace(Standing::Outdated);
+            }
+            return;
+        }
+        let entries = self.plain(facts);
         let (standing, until) = self.standing(&entries, now);
         let entitled = self.entitled(entries);
         if let Some(group) = self.groups.get_mut(facts) {
@@ -272,6 +317,20 @@ impl Inner {
             group.standing.send_replace(standing);
             group.entitled.send_replace(entitled);
         }
+    }
+
+    /// The entries of callers with these facts whose SPIFFE IDs are handed out.
+    fn plain(&self, facts: &Facts) -> Vec<Arc<Entry>> {
+        let mut entries = self.index.matches(facts);
+        entries.retain(|entry| !self.task_only.contains(&entry.spiffe_id));
+        entries
+    }
+
+    /// The others: those of actors, which only their tasks have an identity for.
+    fn actors(&self, facts: &Facts) -> Vec<Arc<Entry>> {
+        let mut entries = self.index.matches(facts);
+        entries.retain(|entry| self.task_only.contains(&entry.spiffe_id));
+        entries
     }
 
     /// Where somebody stands who matches nothing.
@@ -319,12 +378,8 @@ impl Inner {
 
     /// Entries that match, have no SVID, and have not been asked for yet.
     fn unmade(&mut self, facts: &Facts) -> Vec<EntryId> {
-        let unmade: Vec<_> = self
-            .index
-            .matches(facts)
-            .into_iter()
-            .filter(|entry| !self.svids.contains_key(&entry.id))
-            .collect();
+        let unmade: Vec<_> =
+            self.plain(facts).into_iter().filter(|entry| !self.svids.contains_key(&entry.id)).collect();
         unmade
             .into_iter()
             .filter(|entry| self.waited_for.insert(entry.id.clone()))
@@ -340,9 +395,11 @@ impl Inner {
                 self.close(&facts);
             }
         }
-        let entries = self.index.matches(facts);
+        let acts = !self.actors(facts).is_empty();
+        let entries = self.plain(facts);
         let (standing, until) = self.standing(&entries, now);
         let group = Group {
+            acts,
             standing: watch::Sender::new(standing),
             entitled: watch::Sender::new(self.entitled(entries)),
             asked: asked.0.clone(),

@@ -17,6 +17,8 @@ mod keys;
 mod launch;
 mod matching;
 mod publication;
+#[expect(dead_code, reason = "what can end a task comes with the doors")]
+mod reactions;
 mod replica;
 mod report;
 mod rotation;
@@ -26,6 +28,8 @@ mod spine;
 pub mod spool;
 mod state;
 mod taint;
+#[expect(dead_code, reason = "the doors that speak of tasks use the rest")]
+mod tasks;
 #[cfg(test)]
 mod testing;
 mod tokens;

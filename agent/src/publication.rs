@@ -1,13 +1,16 @@
 //! What becomes visible to callers in one step.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use registry::objects::{Entry, EntryId};
 use serde::{Deserialize, Serialize};
 use spiffe::{Bundles, SpiffeId, Timestamp};
 use workload_api::X509Svid;
 
-use crate::{rotation::Validity, taint::Signers};
+use crate::{rotation::Validity, taint::Signers, tasks::governance::Governed};
 
 /// An SVID as it is held for an entry.
 #[derive(Clone, Debug)]
@@ -66,6 +69,10 @@ pub(crate) struct Publication {
     pub(crate) withdrawn: Vec<EntryId>,
     /// Whom to trust, if that changed.
     pub(crate) trusted: Option<Trusted>,
+    /// What decisions need that changed.
+    pub(crate) governed: Governed,
+    /// Whose plain SPIFFE ID is not handed out, if that changed.
+    pub(crate) task_only: Option<Arc<HashSet<SpiffeId>>>,
     /// Whether this agent knows its entries now; before, nobody is told that it has no identity.
     pub(crate) view_is_known: bool,
 }
@@ -73,12 +80,14 @@ pub(crate) struct Publication {
 impl Publication {
     /// Whether there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { put, gone, svids, withdrawn, trusted, view_is_known } = self;
+        let Self { put, gone, svids, withdrawn, trusted, governed, task_only, view_is_known } = self;
         put.is_empty()
             && gone.is_empty()
             && svids.is_empty()
             && withdrawn.is_empty()
             && trusted.is_none()
+            && governed.is_empty()
+            && task_only.is_none()
             && !view_is_known
     }
 }

@@ -11,6 +11,8 @@ use registry::{
 };
 use spiffe::SpiffeId;
 
+use crate::tasks::governance::Governed;
+
 /// The view, as far as it has been followed.
 #[derive(Debug, Default)]
 pub(crate) struct Replica {
@@ -25,6 +27,8 @@ pub(crate) struct Followed {
     pub(crate) put: Vec<Put>,
     /// Entries that are gone.
     pub(crate) gone: Vec<EntryId>,
+    /// Actors, mandates, tasks and whatever else decisions need that is new, different or gone.
+    pub(crate) governed: Governed,
     /// Whether bundles are different.
     pub(crate) bundles: bool,
     /// Whether anything at all is different, so that it is worth saving.
@@ -66,6 +70,23 @@ impl Replica {
     pub(crate) fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
         self.objects.values().filter_map(|stored| match &stored.object {
             Object::Bundle(bundle) => Some(bundle),
+            _ => None,
+        })
+    }
+
+    /// Actors whose plain SPIFFE ID is not handed out: only their tasks have one.
+    pub(crate) fn task_only(&self) -> HashSet<SpiffeId> {
+        let actors = self.objects.values().filter_map(|stored| match &stored.object {
+            Object::Actor(actor) => Some(actor),
+            _ => None,
+        });
+        actors.filter(|actor| !actor.insecure_standing_identity).map(|actor| actor.id.clone()).collect()
+    }
+
+    /// The entries that give this SPIFFE ID.
+    pub(crate) fn givers<'a>(&'a self, id: &'a SpiffeId) -> impl Iterator<Item = &'a Arc<Entry>> {
+        self.objects.values().filter_map(move |stored| match &stored.object {
+            Object::Entry(entry) if entry.spiffe_id == *id => Some(entry),
             _ => None,
         })
     }
@@ -117,8 +138,10 @@ impl Replica {
     pub(crate) fn clear(&mut self) -> Followed {
         let mut followed = Followed { changed: true, bundles: true, ..Followed::default() };
         for key in std::mem::take(&mut self.objects).into_keys() {
-            if let Key::Entry(id) = key {
-                followed.gone.push(id);
+            match key {
+                Key::Entry(id) => followed.gone.push(id),
+                key if Governed::concerns(&key) => followed.governed.gone.push(key),
+                _ => {}
             }
         }
         self.position = None;
@@ -142,6 +165,10 @@ impl Replica {
         followed.bundles |= matches!(key, Key::Bundle(_));
         let entry = match &stored.object {
             Object::Entry(entry) => Some(entry.clone()),
+            object if Governed::concerns(&key) => {
+                followed.governed.put.push(object.clone());
+                None
+            }
             _ => None,
         };
         let before = match self.objects.insert(key, stored).map(|stored| stored.object) {
@@ -155,8 +182,10 @@ impl Replica {
         if self.objects.remove(key).is_some() {
             followed.changed = true;
             followed.bundles |= matches!(key, Key::Bundle(_));
-            if let Key::Entry(id) = key {
-                followed.gone.push(id.clone());
+            match key {
+                Key::Entry(id) => followed.gone.push(id.clone()),
+                key if Governed::concerns(key) => followed.governed.gone.push(key.clone()),
+                _ => {}
             }
         }
     }

@@ -32,6 +32,7 @@ use crate::{
     spine::Kept,
     spine::Spine,
     state::{State, StateError},
+    tasks::Home,
     tokens::Tokens,
     upstream::{Anchor, Terms, TokenSource, Upstream},
     view_file::ViewFile,
@@ -112,6 +113,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let tokens = Arc::new(Tokens::new(upstream.clone()));
     let watch = Arc::new(Watch::open());
     let executions = Executions::open();
+    let home =
+        Arc::new(Home::open(&config.state_dir, config.tasks.clone(), upstream.clone(), watch.clone())?);
     let fixed = Fixed {
         version: env!("CARGO_PKG_VERSION"),
         server: config.server.to_string(),
@@ -149,8 +152,19 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         ready.announce(Serving { spiffe_id, workload_socket, agent_socket, health: health_address });
     });
     let spine = Spine::new(Seed(rand::random()), config.svid_prefetch);
-    let shell =
-        Shell::new(spine, upstream, identities, tokens.clone(), keys, view, report, health, news, ready);
+    let shell = Shell::new(
+        spine,
+        upstream,
+        identities,
+        tokens.clone(),
+        home.clone(),
+        keys,
+        view,
+        report,
+        health,
+        news,
+        ready,
+    );
     let PublicDoor { mut closed } = public;
     let ended = tokio::select! {
         never = shell.run(kept, newsfeed, asked) => match never {

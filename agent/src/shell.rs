@@ -32,6 +32,7 @@ use crate::{
     report::Report,
     run::Error,
     spine::{Effect, Input, Kept, Spine},
+    tasks::{Home, governance::Governed},
     tokens::Tokens,
     upstream::{News, Teller, Trouble, Upstream, follow},
     view_file::ViewFile,
@@ -57,6 +58,7 @@ pub(crate) struct Shell {
     upstream: Arc<Upstream>,
     identities: Arc<Identities>,
     tokens: Arc<Tokens>,
+    home: Arc<Home>,
     keys: Arc<Keys>,
     view: Arc<ViewFile>,
     saving: Arc<Saving>,
@@ -92,6 +94,7 @@ impl Shell {
         upstream: Arc<Upstream>,
         identities: Arc<Identities>,
         tokens: Arc<Tokens>,
+        home: Arc<Home>,
         keys: Keys,
         view: ViewFile,
         report: Arc<Report>,
@@ -106,6 +109,7 @@ impl Shell {
             upstream,
             identities,
             tokens,
+            home,
             keys: Arc::new(keys),
             view: Arc::new(view),
             saving: Arc::default(),
@@ -218,6 +222,7 @@ impl Shell {
         for effect in effects {
             self.carry_out(effect).await;
         }
+        self.home.follow(&Governed::default(), self.spine.position());
         let revision = self.spine.position().map(|(_, at)| at.0);
         let next_rotation = self.spine.next_due();
         let head = self.upstream.head();
@@ -246,6 +251,7 @@ impl Shell {
             Effect::Publish(publication) => {
                 let view_is_known = publication.view_is_known;
                 self.tokens.follow(&publication, clock::now());
+                self.home.follow(&publication.governed, self.spine.position());
                 self.identities.publish(publication, clock::now());
                 if view_is_known {
                     self.announce();

@@ -7,9 +7,13 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use registry::{Delta, LogId, Revision, Snapshot, objects::EntryId};
+use registry::{Delta, Key, LogId, Object, Revision, Snapshot, objects::EntryId};
 use spiffe::{Bundles, SpiffeId, Timestamp};
 
 pub(crate) use self::message::{Effect, Input, Kept};
@@ -21,6 +25,7 @@ use crate::{
     replica::{Followed, Put, Replica},
     rotation::{Rotation, renewal},
     taint::{Certified, Taint},
+    tasks::governance::Governed,
 };
 
 /// The agent's state, but for keys.
@@ -32,6 +37,8 @@ pub(crate) struct Spine {
     replica: Replica,
     rotation: Rotation,
     taint: Taint,
+    /// Actors whose plain SPIFFE ID is not handed out, so that no SVID is made of it.
+    task_only: Arc<HashSet<SpiffeId>>,
     /// When which entry ends by itself.
     endings: Alarms,
     line: Line,
@@ -90,6 +97,7 @@ impl Spine {
             replica: Replica::default(),
             rotation: Rotation::new(seed),
             taint: Taint::default(),
+            task_only: Arc::default(),
             endings: Alarms::default(),
             line: Line::Down { failures: 0, again: Timestamp::default() },
             certificate: None,
@@ -189,14 +197,15 @@ impl Spine {
                 }
             }
             Input::NotIssued(entries) => {
-                for id in entries.iter().filter(|id| self.replica.entry(id).is_some()) {
+                let may: Vec<_> = entries.into_iter().filter(|id| self.may_have(id)).collect();
+                for id in &may {
                     self.rotation.fail(now, id);
                 }
             }
             Input::Distrusted(entries) => {
                 for id in entries {
                     self.rotation.withdraw(&id);
-                    if self.replica.entry(&id).is_some() {
+                    if self.may_have(&id) {
                         self.rotation.want(now, &id);
                     }
                     work.withdraw(id);
@@ -204,7 +213,7 @@ impl Spine {
             }
             Input::Asked(id) => {
                 let known = self.rotation.holds(&id) || self.rotation.is_expected(&id);
-                if self.replica.entry(&id).is_some() && !known {
+                if self.may_have(&id) && !known {
                     self.rotation.want(now, &id);
                 }
             }
@@ -285,7 +294,11 @@ impl Spine {
             }
             let same = before.is_some_and(|before| MadeFor::from(&*before) == MadeFor::from(&*entry));
             let known = self.rotation.holds(id) || self.rotation.is_expected(id);
-            if known && !same {
+            if self.task_only.contains(&entry.spiffe_id) {
+                // It may have given another ID before.
+                self.forget(id);
+                work.withdraw(id.clone());
+            } else if known && !same {
                 // What is held serves until its successor is there.
                 self.rotation.want(now, id);
             } else if !known && !entry.disable_x509_svid_prefetch {
@@ -293,6 +306,41 @@ impl Spine {
             }
             work.publication.put.push(entry);
         }
+        self.govern(now, followed.governed, work);
+    }
+
+    /// What decisions need, as the view says now. An actor's plain SVID goes where only its tasks have one.
+    fn govern(&mut self, now: Timestamp, governed: Governed, work: &mut Work) {
+        let is_of_actors = |key: &Key| matches!(key, Key::Actor(_));
+        let actors = governed.gone.iter().any(is_of_actors)
+            || governed.put.iter().any(|object| matches!(object, Object::Actor(_)));
+        if actors {
+            let (before, after) = (self.task_only.clone(), Arc::new(self.replica.task_only()));
+            self.task_only = after.clone();
+            for id in before.symmetric_difference(&after) {
+                let givers: Vec<_> = self.replica.givers(id).map(|entry| entry.id.clone()).collect();
+                for entry in givers {
+                    if after.contains(id) {
+                        self.forget(&entry);
+                        work.withdraw(entry);
+                    } else {
+                        self.rotation.want(now, &entry);
+                    }
+                }
+            }
+            if before != after {
+                work.publication.task_only = Some(after);
+            }
+        }
+        let step = &mut work.publication.governed;
+        step.put.retain(|object| !governed.gone.contains(&object.key())); // several steps may become one
+        step.gone.extend(governed.gone);
+        step.put.extend(governed.put);
+    }
+
+    /// Whether an SVID may be made and held for this entry.
+    fn may_have(&self, id: &EntryId) -> bool {
+        self.replica.entry(id).is_some_and(|entry| !self.task_only.contains(&entry.spiffe_id))
     }
 
     /// What is under an authority that is tainted now is replaced at once. It serves until then.
@@ -321,7 +369,7 @@ impl Spine {
                 break;
             }
             // Meanwhile it may have been found among those that were kept, or be gone again.
-            if self.replica.entry(&id).is_some() && !self.rotation.holds(&id) {
+            if self.may_have(&id) && !self.rotation.holds(&id) {
                 self.rotation.want(now, &id);
             }
         }
@@ -345,6 +393,9 @@ impl Spine {
     /// An SVID has come, for an entry that may have changed or gone since it was ordered. Gives back
     /// whether it may be handed out.
     fn hold(&mut self, now: Timestamp, id: &EntryId, held: &Held) -> bool {
+        if !self.may_have(id) {
+            return false;
+        }
         let Some(entry) = self.replica.entry(id).filter(|entry| entry.spiffe_id == held.svid.id) else {
             return false;
         };

@@ -15,7 +15,9 @@
 //! Not here: what the facts mean (`attestors`), who may have what (`agent`), and any protocol. This is
 //! the only room with `unsafe` in it: in `pidfd.rs`, `ready.rs`, `executions/ring.rs` and `launch/`.
 
+mod connections;
 mod credentials;
+mod egress;
 mod executions;
 mod held;
 mod image;

@@ -81,7 +81,7 @@ fn read_bytes(dir: BorrowedFd<'_>, name: &str, most: u64) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-fn read_file(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+pub(crate) fn read_file(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     let bytes = read_bytes(dir, name, MAX_BYTES)?;
     // A process may give itself a name that is not UTF-8; everything else is ASCII.
     Ok(String::from_utf8_lossy(&bytes).into_owned())

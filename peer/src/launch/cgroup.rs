@@ -126,6 +126,23 @@ impl Cgroup {
         }
     }
 
+    /// Whether a process with these `cgroups` (the text of /proc/PID/cgroup) is in it or below it, now.
+    pub fn holds(&self, cgroups: &str) -> bool {
+        let is_below = |path: &str| {
+            path.strip_prefix(self.path.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+        };
+        version_2(cgroups).is_some_and(|path| path == self.path || is_below(path)) && self.is_there()
+    }
+
+    /// The numbers of the processes that are in it and below it at this moment.
+    pub fn processes(&self) -> io::Result<Vec<u32>> {
+        let mut found = Vec::new();
+        if self.is_there() {
+            processes_below(&directory(&self.path).ok_or(io::ErrorKind::NotFound)?, DEEPEST, &mut found)?;
+        }
+        Ok(found)
+    }
+
     /// Kills every process in it and below it.
     pub fn kill(&self) -> io::Result<()> {
         if !self.is_ours() || !self.is_there() {
@@ -235,6 +252,25 @@ fn watched(file: File) -> io::Result<AsyncFd<File>> {
     Ok(watched)
 }
 
+fn processes_below(directory: &Path, deep: usize, found: &mut Vec<u32>) -> io::Result<()> {
+    // One of threads alone has no list of processes; those are listed above it.
+    let listed = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    found.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+    if deep == 0 {
+        return Ok(());
+    }
+    for below in fs::read_dir(directory)?.flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            match processes_below(&below.path(), deep - 1, found) {
+                // It was removed meanwhile, so nobody is in it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                read => read?,
+            }
+        }
+    }
+    Ok(())
+}
+
 fn remove_tree(directory: &Path, deep: usize) -> io::Result<()> {
     if deep > 0 {
         for below in fs::read_dir(directory)?.flatten() {
@@ -248,7 +284,7 @@ fn remove_tree(directory: &Path, deep: usize) -> io::Result<()> {
 
 const DEEPEST: usize = 32;
 /// What the names of all of them begin with.
-const PREFIX: &str = "writ-launch-";
+pub const PREFIX: &str = "writ-launch-";
 
 #[cfg(test)]
 mod tests {

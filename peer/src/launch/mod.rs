@@ -10,7 +10,7 @@ mod files;
 mod start;
 mod surroundings;
 
-pub use cgroup::{Cgroup, NoCgroup};
+pub use cgroup::{Cgroup, NoCgroup, PREFIX};
 pub use files::{AsUser, is_fixed};
 pub use start::{CannotStart, Command, Exit, Started};
 pub use surroundings::{Confined, Surroundings};
