@@ -7,7 +7,7 @@ use std::{
 };
 
 use attestors::node;
-use registry::Settings;
+use registry::{Settings, TaskCaps};
 use serde::{Deserialize, Serialize};
 use server_api::ServerAddress;
 use spiffe::TrustDomain;
@@ -53,9 +53,31 @@ pub struct Config {
     /// Where `/live`, `/ready` and `/metrics` are; nowhere without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_listen: Option<SocketAddr>,
+    /// How many tasks may be under way at once.
+    #[serde(default)]
+    pub tasks: Tasks,
     /// How nodes may attest besides join tokens.
     #[serde(default)]
     pub node_attestors: node::server::Config,
+}
+
+/// The most tasks that may be under way at once.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tasks {
+    /// Of one actor.
+    pub of_actor: u32,
+    /// On one node.
+    pub on_node: u32,
+    /// Of one tenant.
+    pub of_tenant: u32,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let TaskCaps { of_actor, on_node, of_tenant } = TaskCaps::default();
+        Self { of_actor, on_node, of_tenant }
+    }
 }
 
 /// Where the authorities' keys are kept.
@@ -99,6 +121,7 @@ impl Config {
             return_window: return_window(),
             other_selector_kinds: Vec::new(),
             health_listen: None,
+            tasks: Tasks::default(),
             node_attestors: node::server::Config::default(),
         }
     }
@@ -143,7 +166,9 @@ impl Config {
 
     /// What decisions depend on.
     pub(crate) fn settings(&self) -> Settings {
+        let Tasks { of_actor, on_node, of_tenant } = self.tasks;
         Settings {
+            tasks: TaskCaps { of_actor, on_node, of_tenant },
             ca_ttl: self.ca_ttl,
             x509_svid_ttl: self.x509_svid_ttl,
             jwt_svid_ttl: self.jwt_svid_ttl,

@@ -13,6 +13,10 @@ pub(crate) struct Figures {
     pub(crate) tokens: Counter,
     /// Orders of tokens that were refused.
     pub(crate) no_tokens: Counter,
+    /// Tasks that were begun, repeated requests included.
+    pub(crate) tasks: Counter,
+    /// Tasks that were refused.
+    pub(crate) no_tasks: Counter,
     /// Nodes that joined.
     pub(crate) joined: Counter,
     /// Join tokens that were shown and never made.
@@ -44,11 +48,14 @@ impl Figures {
         let (about_svids, about_joins) =
             ("Orders to sign an X509-SVID.", "Nodes that came with a join token.");
         let (tokens, about_tokens) = ("writ_server_jwt_svids_total", "Orders to sign a JWT-SVID.");
+        let (tasks, about_tasks) = ("writ_server_tasks_total", "Requests of agents to begin a task.");
         Self {
             signed: counter(svids, about_svids, &[("result", "signed")]),
             unsigned: counter(svids, about_svids, &[("result", "refused")]),
             tokens: counter(tokens, about_tokens, &[("result", "signed")]),
             no_tokens: counter(tokens, about_tokens, &[("result", "refused")]),
+            tasks: counter(tasks, about_tasks, &[("result", "begun")]),
+            no_tasks: counter(tasks, about_tasks, &[("result", "refused")]),
             joined: counter(joins, about_joins, &[("result", "joined")]),
             refused_joins: counter(joins, about_joins, &[("result", "unknown_token")]),
             attested: counter(attestations, about_attestations, &[("result", "admitted")]),

@@ -22,6 +22,7 @@ mod push;
 mod returning;
 mod sign;
 mod state;
+mod tasks;
 mod trust;
 mod turns;
 mod wakes;
@@ -46,7 +47,7 @@ pub use writer::WriterEnd;
 
 use crate::{
     admit::TurnedAway, ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid, state::State,
-    trust::Trust, turns::Turns,
+    tasks::Refusals, trust::Trust, turns::Turns,
 };
 
 /// What everyone needs to reach a server that serves.
@@ -127,6 +128,8 @@ struct Server {
     turned_away: TurnedAway,
     /// So many nodes join at once; the others wait.
     joining: Semaphore,
+    /// Which refusals of tasks are recorded.
+    refusals: Refusals,
     lost: Lost,
     /// The log is copied for one backup at a time.
     backing_up: tokio::sync::Mutex<()>,
@@ -192,6 +195,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         attestors,
         turned_away: TurnedAway::default(),
         joining: Semaphore::new(JOIN_AT_ONCE),
+        refusals: Refusals::default(),
         lost: Lost::new(health.metrics()),
         backing_up: tokio::sync::Mutex::default(),
         figures: Figures::new(health.metrics()),

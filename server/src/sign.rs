@@ -111,6 +111,7 @@ fn draft(
 ) -> Result<Draft, Unsigned> {
     let id: EntryId = order.entry.parse().map_err(|_| not_in_view(&order.entry))?;
     let entry = registry.in_view(node, &id, now).ok_or_else(|| not_in_view(id.as_str()))?;
+    check_plain(registry, entry)?;
     let key = match &order.key {
         OrderedKey::Bare(spki) => SubjectKey::from_spki(spki),
         OrderedKey::Request(csr) => SubjectKey::from_csr(csr),
@@ -133,12 +134,12 @@ fn end(registry: &Registry, entry: &Entry, now: Timestamp) -> Timestamp {
     entry.expires_at.map_or(by_ttl, |end| end.min(by_ttl))
 }
 
-fn cannot_sign(error: IssueError) -> Status {
+pub(crate) fn cannot_sign(error: IssueError) -> Status {
     tracing::error!(%error, "nothing can be signed");
     Status::unavailable("the server cannot sign now; try again")
 }
 
-fn not_recorded(_: Unavailable) -> Status {
+pub(crate) fn not_recorded(_: Unavailable) -> Status {
     Status::unavailable("the server cannot record what it signs; try again")
 }
 
@@ -146,6 +147,16 @@ fn not_recorded(_: Unavailable) -> Status {
 fn not_in_view(entry: &str) -> Unsigned {
     let shown: String = entry.chars().take(64).collect();
     Unsigned { code: Code::PermissionDenied, message: format!("entry {shown:?} is not in this node's view") }
+}
+
+/// What is never signed cannot leak: an actor that is `task_only` has its SPIFFE ID in its tasks alone.
+fn check_plain(registry: &Registry, entry: &Entry) -> Result<(), Unsigned> {
+    if !registry.is_task_only(&entry.spiffe_id) {
+        return Ok(());
+    }
+    let (id, actor) = (&entry.id, &entry.spiffe_id);
+    let message = format!("entry {id} is of the actor {actor}, which has its SPIFFE ID only in its tasks");
+    Err(Unsigned { code: Code::PermissionDenied, message })
 }
 
 /// Records what was signed, and lets go only what the node may still have at that moment: an entry
@@ -190,15 +201,15 @@ fn still_allowed(
     version: u64,
     now: Timestamp,
 ) -> Result<(), Unsigned> {
-    match registry.in_view(node, entry, now).is_some_and(|entry| entry.version == version) {
-        true => Ok(()),
-        false => Err(again(format!("entry {entry} changed meanwhile; ask again"))),
+    match registry.in_view(node, entry, now).filter(|entry| entry.version == version) {
+        Some(entry) => check_plain(registry, entry),
+        None => Err(again(format!("entry {entry} changed meanwhile; ask again"))),
     }
 }
 
 /// Whether what this authority signed may still be handed out: its turn may have come meanwhile, but it
 /// must not have been tainted or revoked.
-fn vouches(registry: &Registry, authority: &AuthorityId) -> Result<(), Unsigned> {
+pub(crate) fn vouches(registry: &Registry, authority: &AuthorityId) -> Result<(), Unsigned> {
     match registry.authority(authority).is_some_and(|authority| !authority.is_tainted()) {
         true => Ok(()),
         false => Err(again("the authority changed meanwhile; ask again".to_owned())),

@@ -1,5 +1,5 @@
 //! The trust bundle in the two forms in which it is needed often: ready for verification, and signed
-//! by the pin key. Each is made once for each version of the bundle.
+//! by the pin key. Each is made once for each version of the bundle. The pin key is kept here.
 
 use std::sync::Arc;
 
@@ -25,6 +25,11 @@ impl Trust {
     /// What agents pin.
     pub(crate) fn pin(&self) -> Pin {
         self.pin_key.pin()
+    }
+
+    /// The pin key's signature of a message of ours.
+    pub(crate) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, PinError> {
+        self.pin_key.sign_message(message)
     }
 
     /// What clients are verified against, now.

@@ -5,6 +5,7 @@
 
 pub mod audience;
 pub mod bundle;
+pub mod fresh;
 #[cfg(test)]
 mod fuzz;
 pub mod id;

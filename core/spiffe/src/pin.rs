@@ -1,6 +1,6 @@
 //! The pin: how an agent knows its server before it knows any certificate authority.
 //!
-//! A server has one pin key, whose only use is to sign the trust bundle. The pin is the SHA-256 of
+//! A server has one pin key, which signs the trust bundle, how new the log is, and approvals of mandates. The pin is the SHA-256 of
 //! that key's SubjectPublicKeyInfo, short enough for a command line. Whoever has the pin can take
 //! the signed bundle from any hand.
 
@@ -104,17 +104,26 @@ impl PinKey {
         Pin::of(&self.public_key)
     }
 
+    /// Its public half (SubjectPublicKeyInfo, DER).
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// ECDSA P-256 with SHA-256 (ASN.1) over a message that says in its first bytes what it is, and of which trust
+    /// domain, so that nothing signed here passes for something else.
+    pub fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, PinError> {
+        let signature = self.key.sign(&SystemRandom::new(), message);
+        signature.map(|it| it.as_ref().to_vec()).map_err(|_| PinError::Key(KeyError::Form))
+    }
+
     /// Signs a bundle document.
     pub fn sign(&self, trust_domain: &TrustDomain, document: Vec<u8>) -> Result<SignedBundle, PinError> {
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), &SignedBundle::message(trust_domain, &document))
-            .map_err(|_| PinError::Key(KeyError::Form))?;
+        let signature = self.sign_message(&SignedBundle::message(trust_domain, &document))?;
         Ok(SignedBundle {
             trust_domain: trust_domain.clone(),
             document,
             pin_public_key: self.public_key.clone(),
-            signature: signature.as_ref().to_vec(),
+            signature,
         })
     }
 }

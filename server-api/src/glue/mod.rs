@@ -7,6 +7,7 @@ pub mod bundles;
 pub mod mint;
 pub mod node;
 pub mod spire;
+pub mod tasks;
 
 use tonic::{Code, Status};
 

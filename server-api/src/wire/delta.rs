@@ -209,7 +209,8 @@ impl Unfinished {
     }
 }
 
-fn stored(object: &node::Object) -> Result<Stored, WireError> {
+/// An object as the wire has it.
+pub(super) fn stored(object: &node::Object) -> Result<Stored, WireError> {
     if object.body.len() > MAX_BODY {
         return Err(WireError::field("body", format_args!("{} bytes", object.body.len())));
     }

@@ -10,6 +10,7 @@ pub mod filter;
 pub mod id;
 pub mod selector;
 pub mod status;
+pub mod tasks;
 pub mod trust_bundle;
 
 /// A message that does not say what its type demands; the sentence names the field.

@@ -24,6 +24,12 @@ impl Revised {
     }
 }
 
+/// Whether an agent of SPIRE's can do anything with the entry: it knows no tasks, so of an actor that is `task_only`
+/// it would ask for SVIDs that nobody signs.
+fn is_plain(registry: &Registry, entry: &Entry) -> bool {
+    !registry.is_task_only(&entry.spiffe_id)
+}
+
 /// The entries of a node's view that have not ended.
 pub(crate) fn entries(registry: &Registry, node: &SpiffeId, now: Timestamp) -> Vec<Versioned<Entry>> {
     let objects = registry.view(node).map(|view| view.objects).unwrap_or_default();
@@ -31,7 +37,8 @@ pub(crate) fn entries(registry: &Registry, node: &SpiffeId, now: Timestamp) -> V
         Object::Entry(value) => Some(Versioned { version, value }),
         _ => None,
     });
-    entries.filter(|entry| entry.expires_at.is_none_or(|end| now < end)).collect()
+    let plain = entries.filter(|entry| is_plain(registry, entry));
+    plain.filter(|entry| entry.expires_at.is_none_or(|end| now < end)).collect()
 }
 
 /// Those of the entries named that are in the node's view now: one that left it since is left out.
@@ -42,7 +49,8 @@ pub(crate) fn named(
     now: Timestamp,
 ) -> Vec<Versioned<Entry>> {
     let ids = names.iter().filter_map(|name| name.parse().ok());
-    ids.filter_map(|id: EntryId| registry.in_view(node, &id, now).cloned()).collect()
+    let entries = ids.filter_map(|id: EntryId| registry.in_view(node, &id, now));
+    entries.filter(|entry| is_plain(registry, entry)).cloned().collect()
 }
 
 /// The revisions of entries, in pages.

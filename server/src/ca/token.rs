@@ -1,7 +1,8 @@
-//! JWT-SVIDs: signing them.
+//! JWT-SVIDs, and tokens of other types by the same authority: signing them.
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use registry::objects::{Authority, AuthorityId, Kind};
+use serde_json::{Map, Value};
 use spiffe::{Audiences, SpiffeId, Timestamp, jwt};
 
 use super::{IssueError, issue::whole_second, keys::AuthorityKey};
@@ -68,6 +69,28 @@ impl TokenIssuer {
         };
         let token = jwt::sign(&claims, self.id.as_str(), |message| self.key.sign_es256(message))?;
         Ok(Token { token, jti: claims.jti, issued_at: claims.iat, expires_at })
+    }
+
+    /// Signs a token of another type with these claims and a name of its own, valid from now until `not_after`, or the
+    /// authority's end.
+    pub(crate) fn issue_typed(
+        &self,
+        typ: jwt::Type,
+        mut claims: Map<String, Value>,
+        now: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<Token, IssueError> {
+        let (issued_at, expires_at) = (whole_second(now), whole_second(not_after.min(self.not_after)));
+        if expires_at <= now {
+            return Err(IssueError::Ended);
+        }
+        let jti = self.name()?;
+        claims.insert("iat".to_owned(), issued_at.unix_seconds().into());
+        claims.insert("exp".to_owned(), expires_at.unix_seconds().into());
+        claims.insert("jti".to_owned(), jti.clone().into());
+        let sign = |message: &[u8]| self.key.sign_es256(message);
+        let token = jwt::sign_typed(typ, &claims, self.id.as_str(), sign)?;
+        Ok(Token { token, jti: Some(jti), issued_at, expires_at })
     }
 
     /// 128 random bits.

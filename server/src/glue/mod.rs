@@ -14,6 +14,7 @@ pub(crate) mod node;
 pub(crate) mod serve;
 pub(crate) mod svid;
 mod sync;
+pub(crate) mod tasks;
 pub(crate) mod trust_domain;
 
 use tonic::{Request, Status};

@@ -15,7 +15,10 @@ use proto::{
         logger::v1::logger_server::LoggerServer, svid::v1::svid_server::SvidServer,
         trustdomain::v1::trust_domain_server::TrustDomainServer,
     },
-    writ::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
+    writ::{
+        admin::v1::admin_server::AdminServer,
+        node::v1::{node_server::NodeServer, tasks_server::TasksServer},
+    },
 };
 use rustls::ServerConfig;
 use server_api::accept::{self, Limits};
@@ -23,7 +26,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{service::Routes, transport::Server as Tonic};
 
-use super::{admin, agent, bundle, debug, entry, health, local_authority, logger, node, svid, trust_domain};
+use super::{
+    admin, agent, bundle, debug, entry, health, local_authority, logger, node, svid, tasks, trust_domain,
+};
 use crate::{Server, door::Door, local};
 
 /// Metadata of a request.
@@ -33,6 +38,8 @@ const MAX_REQUEST: usize = 64 * 1024;
 const MAX_ATTEST_REQUEST: usize = MAX_PAYLOAD + 17 * 1024;
 /// Five hundred keys, of which an RSA key is the longest.
 const MAX_SIGN_REQUEST: usize = 512 * 1024;
+/// Five hundred changes, or a wish with its parameters and scope.
+const MAX_TASKS_REQUEST: usize = 128 * 1024;
 /// Five hundred certificate requests.
 const MAX_SVID_REQUEST: usize = 1024 * 1024;
 const MAX_ADMIN_REQUEST: usize = 4 * 1024 * 1024;
@@ -80,6 +87,9 @@ fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
     routes
         .add_service(
             NodeServer::new(node::Service(server.clone())).max_decoding_message_size(MAX_SIGN_REQUEST),
+        )
+        .add_service(
+            TasksServer::new(tasks::Service(server.clone())).max_decoding_message_size(MAX_TASKS_REQUEST),
         )
         .add_service(
             AgentServer::new(agent::Service(server.clone())).max_decoding_message_size(MAX_ATTEST_REQUEST),

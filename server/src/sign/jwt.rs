@@ -12,7 +12,7 @@ use server_api::wire::delta::MAX_BATCH;
 use spiffe::{Audiences, SpiffeId, Timestamp};
 use tonic::{Code, Status};
 
-use super::{Unsigned, cannot_sign, not_in_view, not_recorded, still_allowed, vouches};
+use super::{Unsigned, cannot_sign, check_plain, not_in_view, not_recorded, still_allowed, vouches};
 use crate::{
     Server,
     ca::{Token, TokenIssuer},
@@ -99,6 +99,7 @@ fn draft(
     if entry.store_svid {
         return Err(not_in_view(id.as_str()));
     }
+    check_plain(registry, entry)?;
     let audiences = Audiences::new(&order.audience)
         .map_err(|error| Unsigned { code: Code::InvalidArgument, message: error.to_string() })?;
     let end = end(registry, entry, now);

@@ -95,6 +95,11 @@ fn check(
     now: Timestamp,
 ) -> Result<(), Refusal> {
     check_workload_id(&wanted.id, registry)?;
+    if format!("{}/task/{}", wanted.id, "0".repeat(26)).parse::<SpiffeId>().is_err() {
+        let why =
+            format!("{} is too long for an actor; its tasks' SPIFFE IDs are 32 bytes longer", wanted.id);
+        return Err(Refusal::Invalid(why));
+    }
     registry.known_tenant(&wanted.tenant)?;
     if let Some(current) = current.filter(|current| current.tenant != wanted.tenant) {
         let why = format!("the actor {} belongs to the tenant {}, for ever", wanted.id, current.tenant);

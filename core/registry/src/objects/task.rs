@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use spiffe::{SpiffeId, Timestamp};
+use spiffe::{IdError, SpiffeId, Timestamp};
 
 use super::{MandateName, PolicyId, Sha256, TenantName, checked_text};
 use crate::scope::{Confidentiality, Egress, Environment, Isolation, Params, Purpose, Scope, Tier};
@@ -183,6 +183,11 @@ pub enum Reason {
 }
 
 impl Task {
+    /// Its own SPIFFE ID: its actor's, with the task below it.
+    pub fn spiffe_id(&self) -> Result<SpiffeId, IdError> {
+        format!("{}/task/{}", self.actor, self.id).parse()
+    }
+
     /// Whether it may act at this moment.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.state == TaskState::Active && now < self.expires_at

@@ -9,7 +9,7 @@ use registry::{
         task::{BeginTask, Wish},
         tenant::UpsertTenant,
     },
-    objects::{Actor, Sha256, Task, TaskId, Terms},
+    objects::{Sha256, Task, TaskId, Terms},
     scope::{Egress, Isolation},
 };
 use serde_json::{Value, json};

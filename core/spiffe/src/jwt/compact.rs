@@ -26,18 +26,23 @@ pub struct Compact<'a> {
 impl<'a> Compact<'a> {
     /// Takes a token apart. Size and number of parts are looked at before anything is decoded.
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
-        Self::parse_with(token, &REFUSED)
+        Self::parse_with(token, MAX_TOKEN_BYTES, &REFUSED)
+    }
+
+    /// The same for a token that may have so many bytes.
+    pub(super) fn parse_within(token: &'a str, most: usize) -> Result<Self, JwtError> {
+        Self::parse_with(token, most, &REFUSED)
     }
 
     /// The same for tokens of other issuers, some of which put the thumbprint of a certificate into the
     /// header. It is no key, and nothing is made of it.
     pub fn parse_of_issuer(token: &'a str) -> Result<Self, JwtError> {
         let (_, refused) = REFUSED.split_last().unwrap_or((&THUMBPRINT, &[]));
-        Self::parse_with(token, refused)
+        Self::parse_with(token, MAX_TOKEN_BYTES, refused)
     }
 
-    fn parse_with(token: &'a str, refused: &[&str]) -> Result<Self, JwtError> {
-        if token.len() > MAX_TOKEN_BYTES {
+    fn parse_with(token: &'a str, most: usize, refused: &[&str]) -> Result<Self, JwtError> {
+        if token.len() > most {
             return Err(JwtError::Length(token.len()));
         }
         let mut parts = token.split('.');

@@ -7,6 +7,7 @@
 //! | `key_set` | which keys of a JWK or JWK set may verify? |
 //! | `sign` | how does an authority write a JWT-SVID? |
 //! | `svid` | whom does a token name, as a JWT-SVID? |
+//! | `typed` | which tokens of ours are no JWT-SVIDs, and how are they told apart? |
 //! | `id_token` | what does a token of an OpenID Connect issuer say of a machine? |
 //!
 //! Encryption, secrets as keys, and keys that a token brings along have no place here: a token that
@@ -20,19 +21,21 @@ mod sign;
 pub mod svid;
 #[cfg(test)]
 pub(crate) mod testing;
+mod typed;
 
 pub use algorithm::{Algorithm, EcdsaForm};
 pub use compact::{Compact, MAX_TOKEN_BYTES};
 pub use key_set::{KeySet, KeySetError, MAX_KEY_SET_BYTES};
 pub use sign::{Claims, sign};
+pub use typed::{Type, sign_typed, validate_typed};
 
 /// Why a token is not a signature by the right key, or not a JWT-SVID that is valid now.
 ///
 /// Nothing of the token is repeated: it may be a good one in the wrong place.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum JwtError {
-    /// Longer than [`MAX_TOKEN_BYTES`].
-    #[error("a token of {0} bytes is longer than {MAX_TOKEN_BYTES}")]
+    /// Longer than a token of its kind can be; for most, [`MAX_TOKEN_BYTES`].
+    #[error("a token of {0} bytes is longer than any that is taken here")]
     Length(usize),
     /// Not three parts (RFC 7515 section 7.1); encrypted tokens have five.
     #[error("a signed token has three parts with two dots between them")]

@@ -28,7 +28,6 @@ pub fn sign<E>(
     kid: &str,
     signer: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
 ) -> Result<String, E> {
-    let header = Header { alg: Algorithm::ES256.name(), kid, typ: "JWT" };
     let payload = Payload {
         aud: &claims.aud,
         exp: claims.exp.unix_seconds(),
@@ -36,7 +35,18 @@ pub fn sign<E>(
         jti: claims.jti.as_deref(),
         sub: claims.sub.as_str(),
     };
-    let mut token = encode(&header) + "." + &encode(&payload);
+    write("JWT", &payload, kid, signer)
+}
+
+/// Writes a token of this type under ES256.
+pub(super) fn write<E>(
+    typ: &str,
+    payload: &impl Serialize,
+    kid: &str,
+    signer: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<String, E> {
+    let header = Header { alg: Algorithm::ES256.name(), kid, typ };
+    let mut token = encode(&header) + "." + &encode(payload);
     let signature = signer(token.as_bytes())?;
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut token);

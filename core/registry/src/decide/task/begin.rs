@@ -76,8 +76,8 @@ impl Command for BeginTask {
         let begun =
             Beginning { registry, now: moment.now, id: &self.id, node: &self.node, wish: &self.wish }.begin();
         match begun {
-            Ok(Begun::Again(task)) => Decision::unchanged(task),
-            Ok(Begun::New { task, parent }) => {
+            Ok(Begun { task, is_again: true, .. }) => Decision::unchanged(task),
+            Ok(Begun { task, parent, .. }) => {
                 let mut facts = facts;
                 for (name, value) in [
                     ("actor", json!(task.actor)),
@@ -104,11 +104,12 @@ impl Command for BeginTask {
 
 const BEGIN: &str = "task.begin";
 
-enum Begun {
+struct Begun {
+    task: Task,
+    /// The task above, with one child more.
+    parent: Option<Task>,
     /// It was asked for before, and is there.
-    Again(Task),
-    /// It is new; the task above it has one child more.
-    New { task: Task, parent: Option<Task> },
+    is_again: bool,
 }
 
 struct Beginning<'a> {
@@ -126,7 +127,7 @@ impl Beginning<'_> {
         if let Some(task) = registry.task(self.id) {
             let is_same = task.home == *self.node && task.asked_sha256.matches(&asked_sha256);
             return match is_same && task.is_live(now) {
-                true => Ok(Begun::Again(Task::clone(task))),
+                true => Ok(Begun { task: Task::clone(task), parent: None, is_again: true }),
                 false => Err(Refusal::AlreadyExists("this task id is used; choose a new one".to_owned())),
             };
         }
@@ -180,7 +181,7 @@ impl Beginning<'_> {
             return Err(Refusal::Invalid("the task would be too large; ask for a smaller scope".to_owned()));
         }
         let parent = parent.map(|parent| Task { children: parent.children + 1, ..parent.clone() });
-        Ok(Begun::New { task, parent })
+        Ok(Begun { task, parent, is_again: false })
     }
 
     /// The digest of the whole request.
