@@ -16,7 +16,6 @@ pub(crate) fn boot() -> Duration {
     Duration::new(at.tv_sec.unsigned_abs(), u32::try_from(at.tv_nsec).unwrap_or_default())
 }
 
-#[expect(dead_code, reason = "whoever begins and judges tasks reads it")]
 /// Both at once, for decisions.
 pub(crate) fn both() -> authz::Now {
     authz::Now { wall: now(), boot: boot() }

@@ -156,7 +156,6 @@ impl Identities {
         asked.0.covers(&inner.asking).then(|| inner.actors(facts))
     }
 
-    #[expect(dead_code, reason = "the methods of tasks ask")]
     /// Every entry of callers with these facts, actors' among them.
     pub(crate) fn entries(&self, facts: &Facts) -> Vec<Arc<Entry>> {
         self.inner.lock().index.matches(facts)

@@ -5,6 +5,7 @@
 
 mod alarms;
 mod anew;
+mod authorize;
 mod callers;
 mod clock;
 pub mod config;

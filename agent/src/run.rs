@@ -16,10 +16,12 @@ use workload_api::{WorkloadApi, socket};
 
 use crate::{
     Config,
+    authorize::Authorizer,
     callers::Callers,
     clock,
     config::Contradiction,
     doors::{
+        authz::{self, AuthzDoor},
         private::{self, PrivateDoor},
         public::{self, DoorError, PublicDoor},
     },
@@ -31,6 +33,7 @@ use crate::{
     shell::Shell,
     spine::Kept,
     spine::Spine,
+    spool::{Spool, SpoolError, Terms as SpoolTerms},
     state::{State, StateError},
     tasks::Home,
     tokens::Tokens,
@@ -46,6 +49,8 @@ pub struct Serving {
     pub spiffe_id: SpiffeId,
     /// The socket for every process.
     pub workload_socket: PathBuf,
+    /// The socket for gates.
+    pub authz_socket: PathBuf,
     /// The administrator's socket.
     pub agent_socket: PathBuf,
     /// Where `/ready` is, if anywhere.
@@ -64,6 +69,9 @@ pub enum Error {
     /// The agent's own state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The audit records of this node.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// `[attestors]` in the configuration.
     #[error(transparent)]
     Attestors(#[from] BadConfig),
@@ -102,6 +110,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         public: config.public_dir.clone(),
     };
     let (workload_socket, agent_socket) = (layout.workload_socket()?, layout.agent_socket()?);
+    let authz_socket = layout.authz_socket()?;
     let state = Arc::new(State::open(&config.state_dir)?);
     let keys = Keys::under(&config.private_dir)?;
     let upstream = Arc::new(Upstream::open(terms(&config)?, state.clone())?);
@@ -143,13 +152,28 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     )
     .await?;
     let listener = Listener::bind(&agent_socket, private::MODE, pinning)?;
-    let door = Arc::new(PrivateDoor::new(identities.clone(), attestors, report.clone()));
+    let spool_terms = SpoolTerms::new(config.state_dir.join("audit"));
+    let spool = Spool::open(spool_terms, None, &state.key()?)?;
+    let authorizer = Authorizer::open(&config.state_dir, home.clone(), spool.clone())?;
+    let gates =
+        Arc::new(AuthzDoor::new(identities.clone(), attestors.clone(), home.clone(), authorizer.clone()));
+    let gates_listener = Listener::bind(&authz_socket, authz::MODE, pinning)?;
+    let gates: JoinHandle<()> = tokio::spawn(socket::serve(
+        gates_listener,
+        gates,
+        authz::CONNECTIONS_PER_UID,
+        watch.clone(),
+        stopped.clone(),
+    ));
+    let door = Arc::new(PrivateDoor::new(identities.clone(), attestors, report.clone(), authorizer.clone()));
     let private: JoinHandle<()> =
         tokio::spawn(socket::serve(listener, door, private::CONNECTIONS_PER_UID, watch.clone(), stopped));
 
     let (news, newsfeed) = mpsc::channel(NEWS_WAITING);
-    let ready = Box::new(move |spiffe_id| {
-        ready.announce(Serving { spiffe_id, workload_socket, agent_socket, health: health_address });
+    let ready = Box::new(move |spiffe_id: SpiffeId| {
+        spool.know(&spiffe_id.to_string());
+        let health = health_address;
+        ready.announce(Serving { spiffe_id, workload_socket, authz_socket, agent_socket, health });
     });
     let spine = Spine::new(Seed(rand::random()), config.svid_prefetch);
     let shell = Shell::new(
@@ -172,6 +196,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
             Ok(never) => match never {},
         },
         never = tokens.work() => match never {},
+        never = authorizer.work() => match never {},
         never = watch.run() => match never {},
         _ = &mut closed => Err(Error::Broken("its thread has ended")),
         () = shutdown.requested() => Ok(()),
@@ -179,7 +204,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     stop.send_replace(true);
     let doors = async {
         // Either may be over already.
-        let _ = tokio::join!(private, closed);
+        let _ = tokio::join!(private, gates, closed);
     };
     // A door that does not close in time ends with the process.
     let _ = tokio::time::timeout(CLOSED_WITHIN, doors).await;

@@ -106,6 +106,8 @@ pub struct Ready {
     pub trust_domain: String,
     /// Where workloads ask.
     pub workload_api: String,
+    /// Where gates ask.
+    pub authz: PathBuf,
     /// Where an administrator asks the server.
     pub server_admin: String,
     /// Where an administrator asks the agent.

@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use proto::writ::explain::v1::{
-    ExplainRequest, ExplainResponse, StatusRequest, StatusResponse,
-    agent_status_server::{AgentStatus, AgentStatusServer},
-    explain_server::{Explain, ExplainServer},
+use proto::writ::{
+    authz::v1::{
+        DecideRequest, DecideResponse,
+        decisions_server::{Decisions, DecisionsServer},
+    },
+    explain::v1::{
+        ExplainRequest, ExplainResponse, StatusRequest, StatusResponse,
+        agent_status_server::{AgentStatus, AgentStatusServer},
+        explain_server::{Explain, ExplainServer},
+    },
 };
 use tonic::{Status, body::Body, codegen::Service as _};
 use workload_api::{NoExplanation, socket::Line};
@@ -33,6 +39,9 @@ pub(super) async fn answer(
         ExplainServer::new(asked).max_decoding_message_size(REQUEST_BYTES).call(request).await
     } else if path.starts_with("/writ.explain.v1.AgentStatus/") {
         AgentStatusServer::new(asked).max_decoding_message_size(REQUEST_BYTES).call(request).await
+    } else if path.starts_with("/writ.authz.v1.Decisions/") {
+        // A request's arguments may be as long as a gate's.
+        DecisionsServer::new(asked).max_decoding_message_size(2 * REQUEST_BYTES).call(request).await
     } else {
         return Status::unimplemented("this method is not served here").into_http();
     };
@@ -73,5 +82,17 @@ impl AgentStatus for Asked {
         _: tonic::Request<StatusRequest>,
     ) -> Result<tonic::Response<StatusResponse>, Status> {
         Ok(tonic::Response::new(StatusResponse { json: self.door.status().into() }))
+    }
+}
+
+#[tonic::async_trait]
+impl Decisions for Asked {
+    async fn decide(
+        &self,
+        request: tonic::Request<DecideRequest>,
+    ) -> Result<tonic::Response<DecideResponse>, Status> {
+        let decided = self.door.decide(&request.into_inner().json);
+        let json = decided.map_err(Status::failed_precondition)?;
+        Ok(tonic::Response::new(DecideResponse { json: json.into() }))
     }
 }

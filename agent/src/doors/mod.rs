@@ -1,5 +1,6 @@
-//! The agent's sockets: one for every process, one for its administrator.
+//! The agent's sockets: one for every process, one for gates, one for its administrator.
 
+pub(crate) mod authz;
 mod glue;
 pub(crate) mod private;
 pub(crate) mod public;

@@ -11,6 +11,7 @@ use workload_api::{
 
 use super::glue;
 use crate::{
+    authorize::Authorizer,
     explain::{Asker, explain},
     identities::Identities,
     report::Report,
@@ -26,6 +27,7 @@ pub(crate) struct PrivateDoor {
     identities: Arc<Identities>,
     attestors: Arc<WorkloadAttestors>,
     report: Arc<Report>,
+    authorizer: Arc<Authorizer>,
 }
 
 impl PrivateDoor {
@@ -34,8 +36,14 @@ impl PrivateDoor {
         identities: Arc<Identities>,
         attestors: Arc<WorkloadAttestors>,
         report: Arc<Report>,
+        authorizer: Arc<Authorizer>,
     ) -> Self {
-        Self { identities, attestors, report }
+        Self { identities, attestors, report, authorizer }
+    }
+
+    /// What the decision about a call would be, as JSON; or why there is none.
+    pub(super) fn decide(&self, request: &[u8]) -> Result<Vec<u8>, String> {
+        self.authorizer.decide(request).map_err(|error| error.to_string())
     }
 
     /// What the agent sees of a process, with the entries that match and almost match.

@@ -20,7 +20,7 @@ mod reader;
 mod segments;
 mod writer;
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use audit::{
     Head, Record, Recorded, Sealed,
@@ -60,6 +60,8 @@ pub struct Spool {
     shelf: Arc<Shelf>,
     floods: Arc<Mutex<Floods>>,
     end: watch::Receiver<End>,
+    /// Up to where the server has it.
+    acknowledged: watch::Sender<(SpoolId, u64)>,
     _last: Arc<Last>,
 }
 
@@ -162,6 +164,21 @@ impl Spool {
     /// The server has everything up to and with this record of this spool.
     pub fn acknowledge(&self, spool: SpoolId, seq: u64) {
         self.queue.acknowledge(spool, seq);
+        self.acknowledged.send_if_modified(|known| {
+            let is_more = known.0 != spool || known.1 < seq;
+            if is_more {
+                *known = (spool, seq);
+            }
+            is_more
+        });
+    }
+
+    /// Waits until the server has this record of the present spool; false where it does not say so in time.
+    pub async fn acknowledged(&self, seq: u64, within: Duration) -> bool {
+        let spool = self.end.borrow().spool;
+        let mut acknowledged = self.acknowledged.subscribe();
+        let has = acknowledged.wait_for(|(of, last)| *of == spool && *last >= seq);
+        tokio::time::timeout(within, has).await.is_ok_and(|has| has.is_ok())
     }
 
     /// Reads from the record after `after` on.

@@ -60,13 +60,14 @@ impl Spool {
             false => continued(&terms, marks, &node, key, &shelf)?,
         };
         let end = End { node, spool: begun.spool, seq: begun.chain.last(), hash: begun.chain.head() };
+        let acknowledged = watch::Sender::new((end.spool, begun.marks.acknowledged));
         let (sender, end) = watch::channel(end);
         let queue = Arc::new(Queue::default());
         let floods = Arc::new(Mutex::new(Floods::new(terms.floods)));
         let writer = Writer::start(terms, begun, queue.clone(), shelf.clone(), sender)
             .map_err(|error| SpoolError::Start(error.to_string()))?;
         let _last = Arc::new(Last { queue: queue.clone(), writer: Some(writer) });
-        Ok(Self { _last, queue, shelf, floods, end })
+        Ok(Self { _last, queue, shelf, floods, end, acknowledged })
     }
 }
 

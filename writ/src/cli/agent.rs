@@ -77,6 +77,7 @@ struct Flags {
 pub(crate) struct AgentServing {
     pub(crate) spiffe_id: String,
     pub(crate) workload_api: String,
+    pub(crate) authz: PathBuf,
     pub(crate) agent_admin: PathBuf,
     pub(crate) agent_pid: u32,
 }
@@ -93,6 +94,7 @@ pub(crate) fn run(verb: AgentVerb, shared: &Shared) -> Result<ExitCode> {
                 let serving = AgentServing {
                     spiffe_id: serving.spiffe_id.to_string(),
                     workload_api: format!("unix://{}", serving.workload_socket.display()),
+                    authz: serving.authz_socket,
                     agent_admin: serving.agent_socket,
                     agent_pid: std::process::id(),
                 };

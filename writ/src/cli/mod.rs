@@ -13,6 +13,7 @@ mod bundle;
 mod completions;
 #[cfg(any(feature = "server", feature = "agent"))]
 mod daemons;
+mod decide;
 pub(crate) mod declared;
 mod entry;
 pub(crate) mod explain;
@@ -149,6 +150,9 @@ enum Verb {
     #[cfg(feature = "agent")]
     #[command(subcommand, after_help = mcp::EXAMPLES)]
     Mcp(mcp::McpVerb),
+    /// Ask what the decision about a call would be, and why
+    #[command(after_help = decide::EXAMPLES)]
+    Decide(decide::Decide),
     /// Answer pure checks for conformance suites
     #[command(after_help = validate::EXAMPLES)]
     Validate(validate::Validate),
@@ -218,6 +222,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Attest(verb) => client(attest::run(verb, &shared)),
         #[cfg(feature = "agent")]
         Verb::Mcp(verb) => mcp::run(verb, &shared),
+        Verb::Decide(decide) => client(decide::run(decide, &shared)),
         Verb::Validate(validate) => validate::run(&validate),
         Verb::Completions(completions) => completions::run(&completions),
         Verb::Man(man) => man::run(&man),

@@ -13,6 +13,8 @@ pub(crate) struct Ready {
     pub(crate) trust_domain: String,
     /// Where workloads ask, as `SPIFFE_ENDPOINT_SOCKET` says it.
     pub(crate) workload_api: String,
+    /// Where gates ask.
+    pub(crate) authz: PathBuf,
     /// The server's private socket.
     pub(crate) server_admin: PathBuf,
     /// The agent's private socket.
@@ -32,6 +34,7 @@ impl Ready {
         Self {
             trust_domain: server.trust_domain.clone(),
             workload_api: agent.workload_api.clone(),
+            authz: agent.authz.clone(),
             server_admin: server.server_admin.clone(),
             agent_admin: agent.agent_admin.clone(),
             server_address: server.server_address.clone(),

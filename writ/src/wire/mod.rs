@@ -1,6 +1,7 @@
 //! Speaking to an agent over its Unix sockets, and turning its messages into our own types.
 
 pub(crate) mod agent_status;
+pub(crate) mod decide;
 pub(crate) mod explain;
 pub(crate) mod launch;
 pub(crate) mod workload;

@@ -98,6 +98,17 @@ impl Member {
         Self { known: facts::task(&grant), grant, standing, epoch: Epoch::default(), until }
     }
 
+    /// The same, with an epoch of its own.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            grant: Arc::clone(&self.grant),
+            known: self.known.clone(),
+            standing: self.standing.clone(),
+            epoch: Epoch::default(),
+            until: self.until,
+        }
+    }
+
     pub(crate) fn grant(&self) -> &Arc<Task> {
         &self.grant
     }

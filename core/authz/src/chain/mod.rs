@@ -194,6 +194,13 @@ impl Chain {
         ended
     }
 
+    /// The same chain as it stands, for trying something out: what happens to one does not happen to the other.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let members = self.members.iter().map(|(id, member)| (id.clone(), member.copy()));
+        Self { root: self.root.clone(), members: members.collect() }
+    }
+
     /// Whether every task has ended, so that nothing will happen here any more.
     pub fn is_over(&self) -> bool {
         self.members.values().all(|member| matches!(member.state(), State::Ended(_)))

@@ -11,7 +11,7 @@ mod situation;
 mod tests;
 
 use registry::{
-    objects::{Reason, Resource, TaskId, Tool},
+    objects::{Reason, Resource, Task, TaskId, Tool},
     scope::{Effect, Label, Tier},
 };
 
@@ -80,6 +80,14 @@ pub fn visible(
     check().is_ok()
 }
 
+/// How much a call of a task risks, for what must be asked before it is judged; `None` for a tool that is not known,
+/// which is denied whatever is asked.
+pub fn tier_of(task: &Task, world: &World, call: &ToolCall) -> Option<Tier> {
+    let guarded = world.guarded(&call.tool().resource())?;
+    let (tool, _) = guarded.tool(call.tool())?;
+    Some(tier(task, tool, guarded.resource.tenant != task.tenant))
+}
+
 /// What is known of a call once it is judged, also where it is denied half way.
 #[derive(Debug, Default)]
 pub(crate) struct About {
@@ -106,7 +114,7 @@ fn decide(
     let (guarded, tool, known) = called(world, situation, call)?;
     let resource = &guarded.resource;
     let cross_tenant = resource.tenant != own.grant().tenant;
-    let tier = tier(own, tool, cross_tenant);
+    let tier = tier(own.grant(), tool, cross_tenant);
     about.effect = Some(tool.effect);
     about.tier = Some(tier);
     about.result = tool.label.join(&resource.label).join(situation.stored);
@@ -171,9 +179,9 @@ fn called<'w>(
 }
 
 /// The higher of the mandate's and the tool's tier; where nobody said, changing what is another tenant's is 3.
-fn tier(own: &Member, tool: &Tool, cross_tenant: bool) -> Tier {
+fn tier(own: &Task, tool: &Tool, cross_tenant: bool) -> Tier {
     let of_effect = if cross_tenant && tool.effect != Effect::Read { Tier::T3 } else { tool.effect.tier() };
-    own.grant().tier.max(tool.tier.unwrap_or(of_effect))
+    own.tier.max(tool.tier.unwrap_or(of_effect))
 }
 
 /// Nobody who takes part is switched off.

@@ -1,0 +1,113 @@
+//! What became of a permitted call. Before its answer is released, what it carries is part of the task's label, and
+//! that is durable.
+
+use std::sync::Arc;
+
+use audit::Outcome;
+use authz::{Code, Denial, Refused, chain::Raised, labels::Patterns};
+use registry::{objects::Reason, scope::Label};
+
+use super::{
+    Authorizer, records,
+    story::{Given, told},
+};
+use crate::{clock, tasks::Live};
+
+/// What a gate says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum How {
+    /// It was done.
+    Executed,
+    /// The upstream says that it failed.
+    Failed,
+    /// Nothing left the gate.
+    NotSent,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Authorizer {
+    /// A call has its answer, in which `found` was found. It may be released only if this says so.
+    pub(crate) async fn release(&self, given: Given, how: How, found: &Label) -> Result<(), Refused> {
+        let carries = self.carries(&given, found);
+        let released = given.live.chain.lock().release(given.live.id(), &carries, clock::both());
+        let (raised, denial) = match released {
+            Ok(raised) => (raised, None),
+            // Nothing goes to the task, and still it is recorded what was done.
+            Err(denial) => (Vec::new(), Some(denial)),
+        };
+        let label = given.live.chain.lock().label(given.live.id()).cloned();
+        let mut record = records::outcome(given.record.clone(), how, label.as_ref(), given.live.is_ended());
+        record.reason = denial.as_ref().map(|denial| format!("{}: {}", denial.code, denial.explanation));
+        if let Err(error) = self.spool.record(record.clone()).await {
+            tracing::warn!(task = %given.live.id(), %error, "an answer is kept back because it cannot be recorded");
+            self.spool.note(record);
+            return Err(told(Code::Unrecorded));
+        }
+        self.standings.closed(&given.record);
+        self.remember(&given.live, &raised).await?;
+        match denial {
+            Some(denial) => Err(denial.told()),
+            None if given.spent.is_void() => Err(ended(&given.live)),
+            None => Ok(()),
+        }
+    }
+
+    /// A call will have no answer. Where it may have been done it counts as done.
+    pub(crate) async fn close(&self, given: Given, how: How) {
+        let mut raised = Vec::new();
+        if how != How::NotSent {
+            let carries = self.carries(&given, &Label::default());
+            raised = given.live.chain.lock().raise(given.live.id(), &carries);
+        }
+        let label = given.live.chain.lock().label(given.live.id()).cloned();
+        // It has happened, or not; room is kept for saying so.
+        self.spool.note(records::outcome(given.record.clone(), how, label.as_ref(), given.live.is_ended()));
+        self.standings.closed(&given.record);
+        let _ = self.remember(&given.live, &raised).await;
+    }
+
+    /// What was written to the resource by now is in it as well.
+    fn carries(&self, given: &Given, found: &Label) -> Label {
+        let stored = given.record.resource.as_deref().and_then(|name| name.parse().ok());
+        let stored = stored.map(|name| self.stored.of(&name)).unwrap_or_default();
+        given.spent.carries(&stored, &Patterns::default(), b"").join(found)
+    }
+
+    /// Domains remember what their tasks have read, those of children and parents that it reached as well.
+    async fn remember(&self, live: &Arc<Live>, raised: &[Raised]) -> Result<(), Refused> {
+        for Raised { task, label } in raised {
+            let Some(other) = self.home.book.get(task) else { continue };
+            if task != live.id() {
+                let record = records::raised(&other, label);
+                self.spool.record(record).await.map_err(|_| told(Code::Unrecorded))?;
+            }
+            let (home, label) = (self.home.clone(), label.clone());
+            let kept = tokio::task::spawn_blocking(move || home.labels.raise(&other.domain, &label)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%task, %error, "an answer is kept back because its domain's label cannot be kept");
+                return Err(told(Code::Unrecorded));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ended(live: &Live) -> Refused {
+    let code = match live.is_ended() {
+        true => Code::TaskEnded,
+        false => Code::TaskSuspended,
+    };
+    Denial::new(code, Reason::Done.as_str()).told()
+}
+
+impl How {
+    pub(super) fn recorded(self) -> Outcome {
+        match self {
+            Self::Executed => Outcome::Executed,
+            Self::Failed => Outcome::Failed,
+            Self::NotSent => Outcome::NotSent,
+            Self::Unknown => Outcome::Unknown,
+        }
+    }
+}
