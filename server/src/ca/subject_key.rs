@@ -203,6 +203,50 @@ mod tests {
     }
 
     #[test]
+    fn rsa_keys_have_2048_to_4096_bits_bare_and_in_requests() {
+        for (bits, accepted) in [(2048, true), (4096, true), (2040, false), (4104, false), (7680, false)] {
+            let spki = rsa_spki(bits);
+            assert!(spki.len() <= MAX_SPKI, "its size is not what it is refused for");
+            assert_eq!(SubjectKey::from_spki(&spki).is_ok(), accepted, "{bits} bits");
+            // Nobody has the private key. What is too big must not come to be verified at all.
+            let refused = SubjectKey::from_csr(&rsa_request(&spki)).unwrap_err();
+            let expected = if accepted { KeyRefused::Signature } else { KeyRefused::Kind };
+            assert_eq!(refused, expected, "{bits} bits");
+        }
+    }
+
+    /// An RSA key whose modulus is some odd number of so many bits.
+    fn rsa_spki(bits: usize) -> Vec<u8> {
+        let mut modulus = vec![0xa7; bits / 8];
+        modulus.insert(0, 0);
+        let key = der(0x30, &[der(0x02, &[modulus]), der(0x02, &[vec![1, 0, 1]])]);
+        let rsa = der(0x30, &[RSA_ENCRYPTION.to_vec(), vec![5, 0]]);
+        der(0x30, &[rsa, der(0x03, &[vec![0], key])])
+    }
+
+    /// A request for that key, signed by nobody.
+    fn rsa_request(spki: &[u8]) -> Vec<u8> {
+        let info = der(0x30, &[vec![2, 1, 0], der(0x30, &[]), spki.to_vec(), vec![0xa0, 0]]);
+        let algorithm = der(0x30, &[SHA256_WITH_RSA.to_vec(), vec![5, 0]]);
+        let bits = SubjectPublicKeyInfo::from_der(spki).unwrap().1.parsed().unwrap().key_size();
+        der(0x30, &[info, algorithm, der(0x03, &[vec![0], vec![1; bits / 8]])])
+    }
+
+    const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    const SHA256_WITH_RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b";
+
+    fn der(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let header: &[u8] = match length {
+            [0, short @ 0..0x80] => &[tag, short],
+            [0, long] => &[tag, 0x81, long],
+            [high, low] => &[tag, 0x82, high, low],
+        };
+        [header, &content].concat()
+    }
+
+    #[test]
     fn foreign_bytes_are_refused_without_a_panic() {
         let good = KeyPair::generate().unwrap();
         let (spki, csr) = (good.subject_public_key_info(), request(&good));

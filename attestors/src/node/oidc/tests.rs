@@ -270,9 +270,12 @@ async fn an_issuer_that_leads_elsewhere_lies_or_talks_without_end_is_not_followe
                 json!({ "issuer": own, "jwks_uri": format!("https://x@localhost:{}/keys", issuer.address.port()) }),
             ),
             4 => Box::new(|_| Some((302, Vec::new()))),
-            5 => Box::new(|request| {
-                (request.uri().path() == "/keys").then(|| (200, vec![b' '; 2 * 1024 * 1024]))
-            }),
+            5 => {
+                // But for their length, these are the issuer's keys.
+                let mut keys = jwks(&issuer.keys.lock());
+                keys.resize(2 * 1024 * 1024, b' ');
+                Box::new(move |request| (request.uri().path() == "/keys").then(|| (200, keys.clone())))
+            }
             _ => Box::new(|_| Some((200, b"{".to_vec()))),
         };
         *issuer.odd.lock() = Some(odd);

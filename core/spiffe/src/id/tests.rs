@@ -99,7 +99,10 @@ proptest! {
 
     /// A second reading of the standard, character by character, comes to the same answer.
     #[test]
-    fn an_id_is_accepted_exactly_by_the_rules(text in "(spiffe://)?[a-zA-Z./_%:@?# é-]{0,40}") {
+    fn an_id_is_accepted_exactly_by_the_rules(
+        // Any text, and texts that are almost right.
+        text in "(spiffe://)?[a-zA-Z./_%:@?# é-]{0,40}|spiffe://[a-z0-9.]{1,3}(/([.]{0,3}|%2e|[a-zA-Z.]{1,2}|x[?#]y)){1,4}",
+    ) {
         let by_the_rules = text.strip_prefix("spiffe://").is_some_and(|rest| {
             let mut parts = rest.split('/');
             let name = parts.next().unwrap_or_default();

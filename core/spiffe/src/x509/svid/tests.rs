@@ -199,14 +199,25 @@ fn section_3_2_an_authoritys_spiffe_id_has_no_path() {
 
 #[test]
 fn an_svid_signed_by_another_workload_is_refused() {
-    let root = root();
-    let workload = root.intermediate("workload", |it| {
+    let workload = |it: &mut CertificateParams| {
         it.is_ca = IsCa::ExplicitNoCa;
         it.subject_alt_names = vec![uri("spiffe://acme.example/db")];
         it.key_usages = vec![Usage::DigitalSignature];
-    });
-    let forged = [workload.leaf(ID, |_| {}).der, workload.der];
-    assert!(verify(&forged, &bundles("acme.example", &[&root.der]), NOW).is_err());
+    };
+    assert!(intermediate_with(workload).is_err());
+    // Each of the three things that keep it from vouching does so by itself.
+    type Change = fn(&mut CertificateParams);
+    let alone: [(&str, Change); 3] = [
+        ("it vouches for others, but is no certificate authority's", |it| it.is_ca = IsCa::ExplicitNoCa),
+        ("its key usage lacks keyCertSign", |it| it.key_usages = vec![Usage::DigitalSignature]),
+        ("its SPIFFE ID is not a trust domain's", |it| {
+            it.subject_alt_names = vec![uri("spiffe://acme.example/db")];
+        }),
+    ];
+    for (says, change) in alone {
+        let refused = no_path(Obstacle::Issuer(CertificateError::Rule(says)));
+        assert_eq!(intermediate_with(change), refused, "{says}");
+    }
 }
 
 #[test]
