@@ -12,7 +12,6 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 
 use self::attacks::ATTACKS;
-use self::fixes::FIXES;
 use crate::tools;
 
 /// What is taken out, and which test must notice.
@@ -20,12 +19,14 @@ struct Case {
     against: &'static str,
     out: Vec<(&'static str, &'static str, &'static str)>,
     package: &'static str,
+    suite: &'static [&'static str],
     test: &'static str,
 }
 
-/// Takes out everything whose description has `wanted` in it, one after the other.
+/// Takes out everything whose description or package has `wanted` in it, one after the other.
 pub(crate) fn run(wanted: &str) -> Result<ExitCode> {
-    let chosen: Vec<_> = cases().filter(|case| case.against.contains(wanted)).collect();
+    let is_wanted = |case: &Case| case.against.contains(wanted) || case.package.contains(wanted);
+    let chosen: Vec<_> = cases().filter(is_wanted).collect();
     ensure!(!chosen.is_empty(), "nothing is against {wanted:?}; without --against all of them are tried");
     let copy = tools::target().join("flaws");
     copy_of_the_repository(&copy)?;
@@ -33,11 +34,15 @@ pub(crate) fn run(wanted: &str) -> Result<ExitCode> {
     for (number, case) in chosen.iter().enumerate() {
         print!("[{}/{}] {}: ", number + 1, chosen.len(), case.against);
         std::io::stdout().flush().context("cannot print")?;
-        match is_noticed(case, &copy)? {
-            true => println!("noticed by {}", case.test),
-            false => {
+        match is_noticed(case, &copy) {
+            Ok(true) => println!("noticed by {}", case.test),
+            Ok(false) => {
                 unnoticed += 1;
                 println!("NOT NOTICED by {}", case.test);
+            }
+            Err(error) => {
+                unnoticed += 1;
+                println!("NOT KNOWN: {error:#}");
             }
         }
     }
@@ -47,10 +52,11 @@ pub(crate) fn run(wanted: &str) -> Result<ExitCode> {
 
 /// Both tables, with those beside each other that need one and the same build.
 fn cases() -> impl Iterator<Item = Case> {
-    let fixes = FIXES.iter().map(|fix| Case {
+    let fixes = fixes::all().map(|fix| Case {
         against: fix.against,
-        out: vec![(fix.file, fix.there, fix.instead)],
+        out: fix.out.iter().map(|out| (out.file, out.there, out.instead)).collect(),
         package: fix.package,
+        suite: fix.suite,
         test: fix.test,
     });
     let attacks = ATTACKS.iter().flat_map(|attack| {
@@ -58,24 +64,31 @@ fn cases() -> impl Iterator<Item = Case> {
             against: attack.attack,
             out: attack.out.iter().map(|out| (out.file, out.there, out.instead)).collect(),
             package: "writ-integration-tests",
+            suite: &["--test", "integration"],
             test,
         })
     });
     fixes.chain(attacks)
 }
 
-/// What is committed, and no build of it but the one of the time before.
+/// What is committed. Files that are as they were the time before are left alone, so that cargo does not
+/// build them again.
 fn copy_of_the_repository(copy: &Path) -> Result<()> {
     let sources = copy.join("sources");
-    if sources.exists() {
-        fs::remove_dir_all(&sources).with_context(|| format!("cannot empty {}", sources.display()))?;
+    let git = |verb: &str| {
+        let mut git = Command::new("git");
+        git.current_dir(&sources).args([verb, "--quiet"]);
+        git
+    };
+    if !sources.join(".git").exists() {
+        if sources.exists() {
+            fs::remove_dir_all(&sources).with_context(|| format!("cannot empty {}", sources.display()))?;
+        }
+        fs::create_dir_all(&sources).with_context(|| format!("cannot make {}", sources.display()))?;
+        tools::run(git("clone").args(["--shared", "--no-checkout"]).arg(tools::root()).arg("."))?;
     }
-    fs::create_dir_all(&sources).with_context(|| format!("cannot make {}", sources.display()))?;
-    let archive = copy.join("sources.tar");
-    let mut git = Command::new("git");
-    git.current_dir(tools::root()).args(["archive", "--output"]).arg(&archive).arg("HEAD");
-    tools::run(&mut git)?;
-    tools::run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&sources))
+    tools::run(git("fetch").arg(tools::root()).arg("HEAD"))?;
+    tools::run(git("checkout").args(["--force", "--detach", "FETCH_HEAD"]))
 }
 
 fn is_noticed(case: &Case, copy: &Path) -> Result<bool> {
@@ -113,11 +126,7 @@ fn test(case: &Case, copy: &Path) -> Result<String> {
     let mut test = cargo("test");
     // Without what keeps it out, an attack succeeds at once or not at all.
     test.env("WRIT_ATTACK_ROUNDS", "1000");
-    test.args(["--package", case.package, "--no-fail-fast"]);
-    test.args(match case.test {
-        file @ "same_process" => ["--test", file],
-        name => ["--", name],
-    });
+    test.args(["--package", case.package]).args(case.suite).args(["--no-fail-fast", "--", case.test]);
     let done = test.output().context("cannot start cargo")?;
     Ok([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).join("\n"))
 }
