@@ -27,12 +27,21 @@ pub(crate) fn attack(rounds: u32, only: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every property test of the workspace with many cases.
-pub(crate) fn fuzz(cases: u32) -> Result<ExitCode> {
+/// Every property test of the workspace with many cases, or what is read from strangers for some time.
+pub(crate) fn fuzz(cases: u32, seconds: Option<u32>) -> Result<ExitCode> {
+    if let Some(seconds) = seconds {
+        return fuzz_formats(seconds).map(|()| ExitCode::SUCCESS);
+    }
     ensure!(cases > 0, "nothing would be tested: name at least one case with --cases");
     let every_room = ["--workspace", "--lib", "--no-fail-fast"];
     tools::run(cargo("test").args(every_room).env("PROPTEST_CASES", cases.to_string()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// IDs, bundles, tokens and certificates, each changed at random for so long.
+pub(crate) fn fuzz_formats(seconds: u32) -> Result<()> {
+    let properties = ["--package", "writ-spiffe", "--lib", "--no-fail-fast", "fuzz::"];
+    tools::run(cargo("test").args(properties).env("WRIT_FUZZ_SECONDS", seconds.to_string()))
 }
 
 /// Writ and go-spiffe on as many generated cases as asked.

@@ -53,6 +53,9 @@ enum Verb {
         /// Cases of each property; `cargo xtask test` does 256
         #[arg(long, default_value_t = 100_000)]
         cases: u32,
+        /// Instead: change IDs, bundles, tokens and certificates for so long each; `cargo xtask test` does 60
+        #[arg(long)]
+        seconds: Option<u32>,
     },
     /// Compare Writ's verdicts with go-spiffe's on generated IDs, bundles, tokens and chains
     Agree {
@@ -78,7 +81,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::KillTest { cycles } => long::kill_test(cycles),
         Verb::Attack { rounds, only } => long::attack(rounds, &only),
-        Verb::Fuzz { cases } => long::fuzz(cases),
+        Verb::Fuzz { cases, seconds } => long::fuzz(cases, seconds),
         Verb::Agree { cases, seed } => long::agree(cases, seed),
         Verb::Flaws { against } => flaws::run(&against),
     };

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::arrows;
 use crate::background;
+use crate::long;
 use crate::report::{Missing, Report};
 use crate::tools::{self, cargo};
 
@@ -15,7 +16,7 @@ use crate::tools::{self, cargo};
 struct Step(&'static str, &'static str, fn(&mut Vec<Missing>) -> Result<()>);
 
 /// In the order of a reader's patience: quick answers first.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step("fmt", "the code is formatted", |_| tools::run(tools::bare_cargo("fmt").args(["--all", "--check"]))),
     Step("tools", "wheels, Go modules, jars and the clients made of them, fetched into target/", |missing| {
         tools::fetch_wheels(missing)?;
@@ -32,6 +33,9 @@ const STEPS: [Step; 14] = [
         tools::run(cargo("build").args(["--workspace", "--all-targets"]))
     }),
     Step("unit", "the tests beside the code", |missing| tests("unit", missing)),
+    Step("fuzz", "IDs, bundles, tokens and certificates, changed at random for a minute each", |_| {
+        long::fuzz_formats(A_MINUTE)
+    }),
     Step("integration", "stories on real binaries, sockets and processes", |missing| {
         tests("integration", missing)
     }),
@@ -61,6 +65,9 @@ const STEPS: [Step; 14] = [
         }
     }),
 ];
+
+/// For each of the four formats: four minutes on one processor, two on two.
+const A_MINUTE: u32 = 60;
 
 /// Runs the named steps, or all of them.
 pub(crate) fn run(names: &[String]) -> Result<ExitCode> {

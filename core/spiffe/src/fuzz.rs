@@ -2,9 +2,16 @@
 //!
 //! Nothing may panic, and whatever is still accepted must mean what it meant. The changes know the
 //! words of each format, but no coverage guides them: that would need a compiler of another day.
-//! `cargo xtask fuzz` multiplies the number of cases.
+//! `cargo xtask fuzz` multiplies the number of cases; `cargo xtask test` gives each format a minute.
 
-use proptest::{collection::vec, prelude::*, sample::Index};
+use std::time::{Duration, Instant};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::Index,
+    test_runner::{TestCaseResult, TestRunner},
+};
 use rustls_pki_types::CertificateDer;
 use serde_json::json;
 
@@ -77,10 +84,23 @@ fn changed(good: &[u8], changes: &[Change]) -> Vec<u8> {
     bytes
 }
 
-/// So many times the cases that a property usually has: 256, or what `cargo xtask fuzz` asks for.
-fn times(factor: u32) -> ProptestConfig {
-    let usual = ProptestConfig::default();
-    ProptestConfig { cases: usual.cases.saturating_mul(factor), ..usual }
+/// Asks `holds` of so many times the cases that a property usually has: 256, or what `cargo xtask fuzz`
+/// asks for. Then goes on until this property's part of the time that its format has is over.
+fn fuzz<S: Strategy>(times: u32, part: f32, made: S, holds: impl Fn(S::Value) -> TestCaseResult) {
+    let seconds = std::env::var("WRIT_FUZZ_SECONDS").map_or(0, |text| text.parse().expect("whole seconds"));
+    let until = Instant::now() + Duration::from_secs(seconds).mul_f32(part);
+    let mut config = ProptestConfig::default();
+    config.cases = config.cases.saturating_mul(times);
+    config.source_file = Some(file!());
+    loop {
+        if let Err(failure) = TestRunner::new(config.clone()).run(&made, &holds) {
+            panic!("{failure}");
+        }
+        if Instant::now() >= until {
+            return;
+        }
+        config.cases = 1000;
+    }
 }
 
 const ID_WORDS: &[&[u8]] =
@@ -128,7 +148,7 @@ const DER_WORDS: &[&[u8]] = &[
 
 #[test]
 fn whatever_becomes_of_an_id_it_is_one_or_is_refused() {
-    proptest!(times(100), |(changes in changes(ID_WORDS))| {
+    fuzz(100, 1.0, changes(ID_WORDS), |changes| {
         let Ok(text) = String::from_utf8(changed(ID.as_bytes(), &changes)) else { return Ok(()) };
         if let Ok(id) = text.parse::<SpiffeId>() {
             prop_assert_eq!(id.as_str(), &text, "an ID is never normalised into another");
@@ -137,6 +157,7 @@ fn whatever_becomes_of_an_id_it_is_one_or_is_refused() {
             prop_assert!(!id.path().split('/').any(|segment| segment == "." || segment == ".."));
             prop_assert_eq!(format!("spiffe://{}{}", id.trust_domain_name(), id.path()), text);
         }
+        Ok(())
     });
 }
 
@@ -147,14 +168,16 @@ fn whatever_becomes_of_a_bundle_it_reads_the_same_once_more() {
         good.jwt_authorities.push(JwtAuthority { kid: kid.to_owned(), key: Signer::new(algorithm).key() });
     }
     let document = good.to_document().unwrap();
-    proptest!(times(40), |(changes in changes(JSON_WORDS))| {
+    fuzz(40, 1.0, changes(JSON_WORDS), |changes| {
         let document = changed(&document, &changes);
         let _ = KeySet::parse(&document);
         let _ = Bundle::parse_jwt(good.trust_domain.clone(), &document);
         if let Ok(read) = Bundle::parse(good.trust_domain.clone(), &document) {
-            let again = read.to_document().map(|document| Bundle::parse(good.trust_domain.clone(), &document));
+            let again =
+                read.to_document().map(|document| Bundle::parse(good.trust_domain.clone(), &document));
             prop_assert_eq!(again.unwrap(), Ok(read));
         }
+        Ok(())
     });
 }
 
@@ -162,9 +185,10 @@ fn whatever_becomes_of_a_bundle_it_reads_the_same_once_more() {
 fn no_changed_byte_of_a_token_goes_unnoticed() {
     let signer = Signer::new(Algorithm::ES256);
     let (token, bundles) = (signer.svid(&claims()), signer.bundles());
-    proptest!(times(40), |(changes in changes(TOKEN_WORDS))| {
+    fuzz(40, 0.5, changes(TOKEN_WORDS), |changes| {
         let Ok(text) = String::from_utf8(changed(token.as_bytes(), &changes)) else { return Ok(()) };
         prop_assert_eq!(validate(&text, &["db"], &bundles, NOW).is_ok(), text == token, "{}", text);
+        Ok(())
     });
 }
 
@@ -175,19 +199,26 @@ fn whatever_is_signed_a_token_says_whom_it_names_for_whom_and_how_long() {
     let header = json!({ "alg": "ES256", "kid": "k", "typ": "JWT" }).to_string();
     let claims = claims().to_string();
     let parts = (changes(JSON_WORDS), changes(JSON_WORDS), any::<bool>(), any::<bool>());
-    proptest!(times(40), |((of_header, of_claims, header_too, claims_too) in parts)| {
-        let header = if header_too { changed(header.as_bytes(), &of_header) } else { header.clone().into_bytes() };
-        let claims = if claims_too { changed(claims.as_bytes(), &of_claims) } else { claims.clone().into_bytes() };
+    fuzz(40, 0.5, parts, |(of_header, of_claims, header_too, claims_too)| {
+        let header =
+            if header_too { changed(header.as_bytes(), &of_header) } else { header.clone().into_bytes() };
+        let claims =
+            if claims_too { changed(claims.as_bytes(), &of_claims) } else { claims.clone().into_bytes() };
         let token = signer.token_of_bytes(&header, &claims);
         if let Ok(valid) = validate(&token, &["db"], &bundles, NOW) {
             let said = |name: &str| valid.claims.get(name).cloned().unwrap_or_default();
             prop_assert_eq!(said("sub"), valid.spiffe_id.as_str());
-            prop_assert!(valid.spiffe_id.trust_domain_name() == "acme.example" && !valid.spiffe_id.path().is_empty());
-            prop_assert!(said("aud") == "db" || said("aud").as_array().is_some_and(|aud| aud.contains(&json!("db"))));
+            prop_assert!(
+                valid.spiffe_id.trust_domain_name() == "acme.example" && !valid.spiffe_id.path().is_empty()
+            );
+            prop_assert!(
+                said("aud") == "db" || said("aud").as_array().is_some_and(|aud| aud.contains(&json!("db")))
+            );
             prop_assert!(said("exp").as_f64().is_some_and(|exp| exp + 60.0 >= NOW.unix_seconds() as f64));
             let header = Compact::parse(&token).map(|token| token.algorithm);
             prop_assert_eq!(header, Ok(Algorithm::ES256));
         }
+        Ok(())
     });
 }
 
@@ -198,7 +229,7 @@ fn whatever_becomes_of_a_chain_nobody_else_is_named_by_it() {
     let leaf = intermediate.leaf(ID, |_| {}).der;
     let good = [leaf, intermediate.der.clone(), root.der.clone()];
     let trusted = bundles("acme.example", &[&root.der]);
-    proptest!(times(10), |(which in 0..3_usize, changes in changes(DER_WORDS))| {
+    fuzz(10, 0.5, (0..3_usize, changes(DER_WORDS)), |(which, changes)| {
         let mut ders = good.clone();
         ders[which] = CertificateDer::from(changed(&good[which], &changes));
         let _ = Certificate::parse(&ders[which]);
@@ -208,6 +239,7 @@ fn whatever_becomes_of_a_chain_nobody_else_is_named_by_it() {
         if let Ok(id) = svid::verify(&ders[..2], &bundles("acme.example", &[&ders[2]]), NOW) {
             prop_assert_eq!(id.as_str(), ID);
         }
+        Ok(())
     });
 }
 
@@ -215,13 +247,17 @@ fn whatever_becomes_of_a_chain_nobody_else_is_named_by_it() {
 fn whatever_becomes_of_a_public_key_it_does_not_panic_and_verifies_nothing_new() {
     let signers = [Algorithm::ES256, Algorithm::PS256].map(Signer::new);
     let good = signers.each_ref().map(Signer::public_key);
-    proptest!(times(20), |(which in 0..2_usize, changes in changes(DER_WORDS))| {
+    fuzz(20, 0.5, (0..2_usize, changes(DER_WORDS)), |(which, changes)| {
         let der = changed(&good[which], &changes);
         if let Some(keys) = KeySet::from_public_key(&der) {
             let algorithm = signers[which].algorithm;
             prop_assert_eq!(keys.check_each(), Ok(()), "whatever is taken for a key may verify");
             let other = keys.only(algorithm).is_some_and(|key| *key != signers[which].key());
-            prop_assert!(der == good[which] || other || keys.only(algorithm).is_none(), "two encodings of one key");
+            prop_assert!(
+                der == good[which] || other || keys.only(algorithm).is_none(),
+                "two encodings of one key"
+            );
         }
+        Ok(())
     });
 }
