@@ -25,6 +25,7 @@ mod state;
 mod tasks;
 mod trust;
 mod turns;
+mod versions;
 mod wakes;
 mod writer;
 
@@ -47,7 +48,7 @@ pub use writer::WriterEnd;
 
 use crate::{
     admit::TurnedAway, ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid, state::State,
-    tasks::Refusals, trust::Trust, turns::Turns,
+    tasks::Refusals, trust::Trust, turns::Turns, versions::Versions,
 };
 
 /// What everyone needs to reach a server that serves.
@@ -134,6 +135,7 @@ struct Server {
     /// The log is copied for one backup at a time.
     backing_up: tokio::sync::Mutex<()>,
     figures: Figures,
+    versions: Versions,
 }
 
 const JOIN_AT_ONCE: usize = 32;
@@ -199,6 +201,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         lost: Lost::new(health.metrics()),
         backing_up: tokio::sync::Mutex::default(),
         figures: Figures::new(health.metrics()),
+        versions: Versions::default(),
     });
     let turning = tokio::spawn(turns.run(shutdown.clone()));
     let mut doors = JoinSet::new();

@@ -93,7 +93,8 @@ impl Client {
         seen: Option<&Head>,
     ) -> Result<Follow, CallError> {
         let (log, from) = known.map_or_else(Default::default, |(log, from)| (log.0.clone(), from.0));
-        let request = FollowRequest { log, from, seen: seen.map(Head::to_wire) };
+        let agent_version = env!("CARGO_PKG_VERSION").to_owned();
+        let request = FollowRequest { log, from, seen: seen.map(Head::to_wire), agent_version };
         let parts = self.0.follow(request).await?.into_inner();
         Ok(Follow { parts, assembler: Assembler::default() })
     }

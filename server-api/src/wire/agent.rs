@@ -5,8 +5,8 @@ use registry::objects::{Node, NodeState};
 
 use super::{id, selector};
 
-/// Everything about a node.
-pub fn to_wire(node: &Node) -> Agent {
+/// Everything about a node, and what its agent calls its version.
+pub fn to_wire(node: &Node, agent_version: String) -> Agent {
     Agent {
         id: Some(id::to_wire(&node.id)),
         attestation_type: node.attestor.clone(),
@@ -15,7 +15,7 @@ pub fn to_wire(node: &Node) -> Agent {
         selectors: selector::to_wire(&node.selectors),
         banned: node.state == NodeState::Banned,
         can_reattest: node.can_reattest(),
-        agent_version: String::new(),
+        agent_version,
     }
 }
 

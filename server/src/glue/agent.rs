@@ -13,7 +13,7 @@ use proto::spire::{
         attest_agent_response::{Result as Result_, Step},
         count_agents_request, list_agents_request,
     },
-    types::{Agent as WireAgent, JoinToken, Spiffeid, X509svid},
+    types::{Agent as WireAgent, AgentMask, JoinToken, Spiffeid, X509svid},
 };
 use registry::{
     Refusal,
@@ -88,9 +88,12 @@ impl Agent for Service {
 
     async fn post_status(
         &self,
-        _: Request<PostStatusRequest>,
+        request: Request<PostStatusRequest>,
     ) -> Result<Response<PostStatusResponse>, Status> {
-        Ok(Response::new(PostStatusResponse {})) // that an agent lives, its stream says
+        let caller = node_caller(&request)?;
+        let version = request.into_inner().agent_version;
+        self.0.versions.hear(&caller.id, &version, &self.0.ledger.current());
+        Ok(Response::new(PostStatusResponse {}))
     }
 
     async fn create_join_token(
@@ -139,10 +142,7 @@ impl Agent for Service {
         let nodes: Vec<_> = found.by_ref().take(most).collect();
         let next = found.next().and(nodes.last()).map(|last| last.id.to_string());
         Ok(Response::new(ListAgentsResponse {
-            agents: nodes
-                .iter()
-                .map(|node| agent::masked(agent::to_wire(node), output_mask.as_ref()))
-                .collect(),
+            agents: nodes.iter().map(|node| self.shown(node, output_mask.as_ref())).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -151,7 +151,7 @@ impl Agent for Service {
         let GetAgentRequest { id, output_mask } = request.into_inner();
         let registry = self.0.ledger.current();
         let node = registry.node(&node_id(id)?).ok_or_else(|| Status::not_found("agent not found"))?;
-        Ok(Response::new(agent::masked(agent::to_wire(node), output_mask.as_ref())))
+        Ok(Response::new(self.shown(node, output_mask.as_ref())))
     }
 
     async fn delete_agent(&self, request: Request<DeleteAgentRequest>) -> Result<Response<()>, Status> {
@@ -166,6 +166,12 @@ impl Agent for Service {
         let command = BanNode { id: node_id(request.into_inner().id)? };
         let done = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
         done.map(Response::new).map_err(|refusal| refused(&refusal))
+    }
+}
+
+impl Service {
+    fn shown(&self, node: &Node, mask: Option<&AgentMask>) -> WireAgent {
+        agent::masked(agent::to_wire(node, self.0.versions.of(&node.id)), mask)
     }
 }
 

@@ -41,7 +41,8 @@ impl Node for Service {
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
         let caller = node_caller(&request)?;
-        let FollowRequest { log, from, seen } = request.into_inner();
+        let FollowRequest { log, from, seen, agent_version } = request.into_inner();
+        self.0.versions.hear(&caller.id, &agent_version, &self.0.ledger.current());
         if let Some(seen) = seen.and_then(Head::from_wire) {
             self.0.lost.hear(&self.0.ledger, &caller, seen).await;
         }

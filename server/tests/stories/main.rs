@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on fails where it stands")]
 
+mod agents;
 mod callers;
 mod entries;
 mod following;
