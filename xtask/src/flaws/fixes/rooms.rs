@@ -267,8 +267,19 @@ pub(super) const FIXES: &[Fix] = &[
         against: "an SVID that waits for a tick",
         out: &[Out {
             file: "agent/src/spine.rs",
-            there: "if self.replica.entry(&id).is_some() && !known {",
-            instead: "if false {",
+            there: "if self.may_have(&id) && !known {",
+            instead: "if false && !known {",
+        }],
+        package: "writ-agent",
+        suite: &["--lib"],
+        test: "an_svid_on_demand_is_made_when_somebody_asks",
+    },
+    Fix {
+        against: "an SVID that nobody asks for",
+        out: &[Out {
+            file: "agent/src/identities.rs",
+            there: "let _ = self.asked.send(id);",
+            instead: "drop(id);",
         }],
         package: "writ-agent",
         suite: &["--lib"],

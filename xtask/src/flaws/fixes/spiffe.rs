@@ -234,7 +234,7 @@ pub(super) const FIXES: &[Fix] = &[
         against: "a token that costs much to parse",
         out: &[Out {
             file: "core/spiffe/src/jwt/compact.rs",
-            there: "if token.len() > MAX_TOKEN_BYTES {",
+            there: "if token.len() > most {",
             instead: "if false {",
         }],
         package: "writ-spiffe",
