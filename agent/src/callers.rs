@@ -55,6 +55,7 @@ impl Source for Callers {
         let (wanted, asked) = self.identities.wanted(); // facts that no entry asks for are not read
         let evidence = self.attestors.attest(peer, &wanted).await?; // checked last: still the same process
         let facts: Facts = evidence.selectors().cloned().collect();
+        let asked = if evidence.passing { asked.for_now() } else { asked };
         let caller = Caller { facts, asked, lasting: !evidence.incomplete };
         if evidence.incomplete && matches!(*self.follow_entitled(&caller).borrow(), Standing::Nothing) {
             // Not "no identity": that would tell a workload to drop the one it has.

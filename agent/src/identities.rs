@@ -36,7 +36,13 @@ pub(crate) struct Identities {
 
 /// What was asked for when a caller was attested, so that it is known when that no longer suffices.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked(Arc<Wanted>);
+pub(crate) struct Asked {
+    wanted: Arc<Wanted>,
+    /// How often what attestors said had been taken back before.
+    news: u64,
+    /// Whether such news are about this caller.
+    passing: bool,
+}
 
 struct Inner {
     view_is_known: bool,
@@ -47,6 +53,8 @@ struct Inner {
     wanted: Wanted,
     /// The same as it is given to attestors: it changes with the kinds of facts, not with every count.
     asking: Arc<Wanted>,
+    /// How often attestors have told that something they said is no longer so.
+    news: u64,
     trusted: Trusted,
     /// The same, as X509-SVIDs are handed out with them.
     x509_bundles: X509Bundles,
@@ -64,10 +72,19 @@ struct Group {
     entitled: watch::Sender<Standing<Entitled>>,
     /// What its members were attested for.
     asked: Arc<Wanted>,
+    /// Whether what was proved of some of its members can change.
+    passing: bool,
     /// When the first of its SVIDs ends.
     until: Option<Timestamp>,
     /// Whether some of its entries stand for tasks alone, so that its members' tasks must be looked at.
     acts: bool,
+}
+
+impl Asked {
+    /// What was found can change while the process stays what it is.
+    pub(crate) fn for_now(self) -> Self {
+        Self { passing: true, ..self }
+    }
 }
 
 impl Group {
@@ -87,6 +104,7 @@ impl Identities {
             task_only: Arc::default(),
             wanted: Wanted::default(),
             asking: Arc::default(),
+            news: 0,
             trusted: Trusted::default(),
             x509_bundles: X509Bundles::new(),
             svids: HashMap::new(),
@@ -99,8 +117,9 @@ impl Identities {
 
     /// What entries ask of processes now.
     pub(crate) fn wanted(&self) -> (Arc<Wanted>, Asked) {
-        let asking = self.inner.lock().asking.clone();
-        (asking.clone(), Asked(asking))
+        let inner = self.inner.lock();
+        let wanted = inner.asking.clone();
+        (wanted.clone(), Asked { wanted, news: inner.news, passing: false })
     }
 
     /// Where callers with these facts stand, now and after each change.
@@ -111,10 +130,10 @@ impl Identities {
         now: Timestamp,
     ) -> watch::Receiver<Standing<Svids>> {
         let mut inner = self.inner.lock();
-        if !asked.0.covers(&inner.asking) {
-            // An entry came meanwhile that asks for more; this caller is identified once more.
+        if !inner.still_knows(asked) {
             return watch::channel(Standing::Outdated).1;
         }
+        inner.join(facts, asked);
         match inner.groups.get(facts) {
             Some(group) if group.until.is_none_or(|until| now < until) => return group.standing.subscribe(),
             // The clock was set, or the machine slept: the step that withdraws has not come yet.
@@ -136,9 +155,10 @@ impl Identities {
         now: Timestamp,
     ) -> watch::Receiver<Standing<Entitled>> {
         let mut inner = self.inner.lock();
-        if !asked.0.covers(&inner.asking) {
+        if !inner.still_knows(asked) {
             return watch::channel(Standing::Outdated).1;
         }
+        inner.join(facts, asked);
         if !inner.groups.contains_key(facts) {
             inner.open(facts, asked, now);
         }
@@ -178,6 +198,13 @@ impl Identities {
     /// The bundle of the agent's own trust domain.
     pub(crate) fn own_bundles(&self) -> Arc<Bundles> {
         self.inner.lock().trusted.own.clone()
+    }
+
+    /// Has everybody identified anew of whom something was proved that may have changed.
+    pub(crate) fn doubt(&self) {
+        let mut inner = self.inner.lock();
+        inner.news += 1;
+        inner.dissolve(|group| group.passing);
     }
 
     /// Makes a step visible to all whom it concerns.
@@ -288,7 +315,26 @@ impl Inner {
             return; // the same kinds of facts: callers that were attested before share with later ones
         }
         self.asking = Arc::new(self.wanted.clone());
-        let outdated = self.groups.iter().filter(|(_, group)| !group.asked.covers(&self.asking));
+        let asking = self.asking.clone();
+        self.dissolve(|group| !group.asked.covers(&asking));
+    }
+
+    /// Whether nothing has come since that a caller who was attested then must be attested anew for: an entry
+    /// that asks for more, or word that something is no longer so.
+    fn still_knows(&self, asked: &Asked) -> bool {
+        asked.wanted.covers(&self.asking) && (!asked.passing || asked.news == self.news)
+    }
+
+    /// A caller is about to follow a group, if there is one.
+    fn join(&mut self, facts: &Facts, asked: &Asked) {
+        if let Some(group) = self.groups.get_mut(facts) {
+            group.passing |= asked.passing;
+        }
+    }
+
+    /// Groups of whom too little is known are no more; who followed them is identified once more.
+    fn dissolve(&mut self, is_outdated: impl Fn(&Group) -> bool) {
+        let outdated = self.groups.iter().filter(|(_, group)| is_outdated(group));
         let outdated: Vec<_> = outdated.map(|(facts, _)| facts.clone()).collect();
         for facts in outdated {
             if let Some(group) = self.close(&facts) {
@@ -401,7 +447,8 @@ impl Inner {
             acts,
             standing: watch::Sender::new(standing),
             entitled: watch::Sender::new(self.entitled(entries)),
-            asked: asked.0.clone(),
+            asked: asked.wanted.clone(),
+            passing: asked.passing,
             until,
         };
         self.groups.insert(facts.clone(), group);

@@ -1,7 +1,9 @@
 //! The agent as a whole: opens what it needs, then turns what happens into inputs of the spine and
 //! carries out what the spine says.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use attestors::{BadConfig, WorkloadAttestors};
 use daemon::{Counter, DiskError, Health, Layout, Metrics, Ready, Shutdown, health, private_dir, public_dir};
@@ -152,6 +154,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     )
     .await?;
     let listener = Listener::bind(&agent_socket, private::MODE, pinning)?;
+    let doubting = doubt(attestors.news().listen(), identities.clone());
     let spool_terms = SpoolTerms::new(config.state_dir.join("audit"));
     let spool = Spool::open(spool_terms, None, &state.key()?)?;
     let authorizer = Authorizer::open(&config.state_dir, home.clone(), spool.clone())?;
@@ -198,6 +201,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         never = tokens.work() => match never {},
         never = authorizer.work() => match never {},
         never = watch.run() => match never {},
+        never = doubting => match never {},
         _ = &mut closed => Err(Error::Broken("its thread has ended")),
         () = shutdown.requested() => Ok(()),
     };
@@ -209,6 +213,14 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     // A door that does not close in time ends with the process.
     let _ = tokio::time::timeout(CLOSED_WITHIN, doors).await;
     ended
+}
+
+/// Has callers attested anew when somebody, such as a kubelet, says something else of them than before.
+async fn doubt(mut news: watch::Receiver<u64>, identities: Arc<Identities>) -> Infallible {
+    while news.changed().await.is_ok() {
+        identities.doubt();
+    }
+    std::future::pending().await
 }
 
 /// The attestors, each with a figure of how often it failed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use peer::Executions;
 
 use crate::{
-    BadConfig, Config, WorkloadAttestor,
+    BadConfig, Config, News, WorkloadAttestor,
     executables::Executables,
     workload::{
         binary::Binary,
@@ -23,12 +23,13 @@ pub(crate) fn workload(
     config: &Config,
     executions: Option<Arc<Executions>>,
     launches: &Arc<Launches>,
+    news: &Arc<News>,
 ) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
     let executables = Arc::new(Executables::new(executions));
     Ok(vec![
         Box::new(Unix::new(Arc::clone(&executables))),
         Box::new(Docker::new(&config.docker)?),
-        Box::new(K8s::new(config.k8s.as_ref())?),
+        Box::new(K8s::new(config.k8s.as_ref(), Arc::clone(news))?),
         Box::new(Systemd::new(&config.systemd)),
         Box::new(Cgroup::new()),
         Box::new(Process::new(Arc::clone(&executables))),

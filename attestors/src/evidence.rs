@@ -44,6 +44,9 @@ pub struct Evidence {
     /// Whether something could not be read just now though it may be there (a name service or a disk did
     /// not answer). Asking again may find more.
     pub incomplete: bool,
+    /// Whether it can change while the process stays what it is, which is then told ([`crate::News`]).
+    #[serde(skip)]
+    pub passing: bool,
     /// Why the attestor could do nothing at all, if what it depends on (an engine, a kubelet) failed it.
     #[serde(skip)]
     pub failure: Option<String>,
@@ -91,6 +94,7 @@ impl Evidence {
             }
         }
         self.incomplete |= other.incomplete;
+        self.passing |= other.passing;
         self.failure = self.failure.take().or(other.failure);
     }
 }

@@ -17,6 +17,7 @@ mod file;
 mod fuzz;
 pub mod https;
 pub mod kube;
+mod news;
 pub mod node;
 mod recent;
 pub mod selectors;
@@ -26,5 +27,6 @@ pub mod workload;
 
 pub use config::{BadConfig, Config};
 pub use evidence::{Evidence, Fact, Strength};
+pub use news::News;
 pub use wanted::Wanted;
 pub use workload::{Said, Standing, State, Subject, WorkloadAttestor, WorkloadAttestors};

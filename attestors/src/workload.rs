@@ -27,7 +27,7 @@ pub use self::{
     standing::{Said, Standing, State},
     subject::Subject,
 };
-use crate::{BadConfig, Config, Evidence, Wanted, builtin};
+use crate::{BadConfig, Config, Evidence, News, Wanted, builtin};
 
 /// Facts about a process.
 #[async_trait]
@@ -60,6 +60,7 @@ pub struct WorkloadAttestors {
     off: Vec<&'static str>,
     on_failure: Box<dyn Fn(&'static str) + Send + Sync>,
     launches: Arc<Launches>,
+    news: Arc<News>,
 }
 
 impl WorkloadAttestors {
@@ -70,9 +71,10 @@ impl WorkloadAttestors {
 
     /// The same, which believe the kernel's records of executed programs more than what processes show.
     pub fn with_executions(config: &Config, executions: Option<Arc<Executions>>) -> Result<Self, BadConfig> {
-        let launches = Arc::default();
-        let builtin = builtin::workload(config, executions, &launches)?;
-        let mut all = Self { attestors: Vec::new(), off: Vec::new(), on_failure: Box::new(|_| ()), launches };
+        let (launches, news) = (Arc::default(), Arc::default());
+        let builtin = builtin::workload(config, executions, &launches, &news)?;
+        let (attestors, off, on_failure) = (Vec::new(), Vec::new(), Box::new(|_| ()));
+        let mut all = Self { attestors, off, on_failure, launches, news };
         for attestor in builtin {
             all = all.and(attestor);
         }
@@ -94,6 +96,11 @@ impl WorkloadAttestors {
     /// Where the agent notes what it launched.
     pub fn launches(&self) -> &Arc<Launches> {
         &self.launches
+    }
+
+    /// Where attestors tell that something is no longer so that they said of a living process.
+    pub fn news(&self) -> &Arc<News> {
+        &self.news
     }
 
     /// One more, which knows what only the agent knows.

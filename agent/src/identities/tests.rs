@@ -193,3 +193,25 @@ fn a_caller_judges_by_its_own_bundle_and_by_those_that_its_entries_federate_with
     assert_eq!(names(&["unix:uid:1"]), ["acme.example"]);
     assert_eq!(names(&["unix:uid:1", "unix:gid:2"]), ["acme.example", "partner.example"]);
 }
+
+#[test]
+fn who_is_known_by_what_can_change_is_identified_anew_when_it_is_said_to_have_changed() {
+    let (identities, _asked) = two_entries();
+    let passing = identities.wanted().1.for_now();
+    let of_kernel = follow(&identities, &["unix:uid:1"]);
+    let in_pod = identities.follow(&facts(&["unix:uid:1", "k8s:ns:agents"]), &passing, at(0));
+    let entitled = identities.follow_entitled(&facts(&["unix:uid:1", "k8s:ns:agents"]), &passing, at(0));
+    identities.doubt();
+    assert_eq!(ids(&of_kernel.borrow()), ["/a"], "what the kernel says is said of the moment");
+    assert!(matches!(*in_pod.borrow(), Standing::Outdated));
+    assert!(matches!(*entitled.borrow(), Standing::Outdated));
+
+    // What was proved before the news does not count afterwards, also for who asks once more.
+    let late = identities.follow(&facts(&["unix:uid:1"]), &passing, at(0));
+    assert!(matches!(*late.borrow(), Standing::Outdated));
+    // One that joins those whose facts cannot change makes them a group of whom it must be asked anew.
+    let joined = identities.follow(&facts(&["unix:uid:1"]), &identities.wanted().1.for_now(), at(0));
+    assert_eq!(ids(&joined.borrow()), ["/a"]);
+    identities.doubt();
+    assert!(matches!(*joined.borrow(), Standing::Outdated));
+}

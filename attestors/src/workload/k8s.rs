@@ -14,7 +14,9 @@
 //! All are of strength `platform`. Which container it is says the kernel ([`crate::cgroups`]): the pod's UID
 //! and the container's id are read from the cgroup, and facts are only those of the pod with this UID that
 //! has this container. Whoever asks first has the kubelet asked; everybody else who waits shares the answer,
-//! and it serves for a few seconds. Where the API server is the source it is watched instead.
+//! and it serves for a few seconds. Where the API server is the source it is watched instead. As long as a
+//! process of a pod is connected the kubelet is asked every few seconds, and if Kubernetes says something else
+//! than before, be it of a label, the processes are attested anew.
 
 mod config;
 mod follow;
@@ -22,10 +24,11 @@ mod gathered;
 mod namespaces;
 mod pods;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use peer::Peer;
 
 pub use self::config::{Config, Source};
 use self::{
@@ -35,7 +38,7 @@ use self::{
     pods::Pod,
 };
 use crate::{
-    BadConfig, Evidence, Strength, Subject, Wanted, WorkloadAttestor,
+    BadConfig, Evidence, News, Strength, Subject, Wanted, WorkloadAttestor,
     cgroups::{ContainerId, Owner},
     recent::Recent,
 };
@@ -48,17 +51,25 @@ pub struct K8s {
     /// Containers that were waited for in vain, such as those for debugging. Nobody waits for them again, or
     /// their processes would take the turns of others.
     in_vain: Mutex<Recent<ContainerId, ()>>,
+    /// Those of whom something was said, for as long as they are connected.
+    connected: Arc<Connected>,
+    news: Arc<News>,
 }
+
+/// Processes that the agent holds because they are connected.
+#[derive(Debug, Default)]
+struct Connected(Mutex<Vec<Weak<Peer>>>);
 
 impl K8s {
     /// Knows no pod yet; without a configuration it never will.
-    pub fn new(config: Option<&Config>) -> Result<Self, BadConfig> {
+    pub fn new(config: Option<&Config>, news: Arc<News>) -> Result<Self, BadConfig> {
         let sources = config.map(Config::sources).transpose()?;
-        Ok(Self { sources, gathered: OnceLock::new(), in_vain: Mutex::new(Recent::new(IN_VAIN)) })
+        let in_vain = Mutex::new(Recent::new(IN_VAIN));
+        Ok(Self { sources, gathered: OnceLock::new(), in_vain, connected: Arc::default(), news })
     }
 
     fn gathered<'a>(&'a self, sources: &Sources) -> &'a (Gathered<Pod>, Option<Gathered<Namespace>>) {
-        self.gathered.get_or_init(|| sources.gather())
+        self.gathered.get_or_init(|| sources.gather(&self.connected, &self.news))
     }
 }
 
@@ -87,6 +98,9 @@ impl WorkloadAttestor for K8s {
             );
             return evidence;
         }
+        // Labels come and go while the process stays what it is.
+        evidence.passing = true;
+        self.connected.add(subject.peer());
         let (pods, namespaces) = self.gathered(sources);
         let awaited = self.in_vain.lock().get(&container.id).is_none();
         let found = pods.find(pod_uid.as_str(), awaited, |pod| pod.has(&container.id)).await;
@@ -120,6 +134,22 @@ impl WorkloadAttestor for K8s {
     /// A container that has just begun is known to its kubelet a moment later.
     fn deadline(&self) -> std::time::Duration {
         gathered::LONGEST_SEARCH * 2 + std::time::Duration::from_secs(2)
+    }
+}
+
+impl Connected {
+    fn add(&self, peer: &Arc<Peer>) {
+        let mut all = self.0.lock();
+        if all.len() == all.capacity() {
+            all.retain(|one| one.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(peer));
+    }
+
+    fn is_anybody(&self) -> bool {
+        let mut all = self.0.lock();
+        all.retain(|one| one.strong_count() > 0);
+        !all.is_empty()
     }
 }
 

@@ -42,6 +42,7 @@ fn scripted(names: &[&'static str]) -> (WorkloadAttestors, Arc<AtomicUsize>) {
         off: Vec::new(),
         on_failure: Box::new(|_| ()),
         launches: Arc::default(),
+        news: Arc::default(),
     };
     let asked = Arc::default();
     for name in names {

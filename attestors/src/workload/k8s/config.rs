@@ -1,17 +1,17 @@
 //! `[attestors.k8s]`: whom the attestor asks about pods.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    follow,
+    Connected, follow,
     gathered::Gathered,
     namespaces::Namespace,
     pods::{self, Pod},
 };
 use crate::{
-    BadConfig,
+    BadConfig, News,
     kube::{Access, Address, Identity},
 };
 
@@ -145,13 +145,22 @@ impl Sources {
     }
 
     /// Begins to ask.
-    pub(super) fn gather(&self) -> (Gathered<Pod>, Option<Gathered<Namespace>>) {
+    pub(super) fn gather(
+        &self,
+        connected: &Arc<Connected>,
+        news: &Arc<News>,
+    ) -> (Gathered<Pod>, Option<Gathered<Namespace>>) {
         let pods = match &self.pods {
-            Pods::Kubelet(access) => Gathered::by_asking(access.clone(), pods::of_kubelet),
-            Pods::Api { access, path } => Gathered::by(follow::keep_following(access.clone(), path.clone())),
+            Pods::Kubelet(access) => {
+                Gathered::by_asking(access.clone(), pods::of_kubelet, connected.clone(), news.clone())
+            }
+            Pods::Api { access, path } => {
+                Gathered::by(news.clone(), follow::keep_following(access.clone(), path.clone()))
+            }
         };
         let namespaces = self.namespaces.as_ref().map(|access| {
-            Gathered::by(follow::keep_following(access.clone(), "/api/v1/namespaces?".to_owned()))
+            let path = "/api/v1/namespaces?".to_owned();
+            Gathered::by(news.clone(), follow::keep_following(access.clone(), path))
         });
         (pods, namespaces)
     }

@@ -9,11 +9,11 @@ use serde::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::gathered::Desk;
+use super::gathered::{Desk, Revised};
 use crate::kube::{Access, Answer, Trouble};
 
 /// What is kept of an object of Kubernetes.
-pub(super) trait Object: Sized + Send + Sync + 'static {
+pub(super) trait Object: Revised + Sized + Send + Sync + 'static {
     /// How Kubernetes writes it.
     type Written: DeserializeOwned + Send + 'static;
 

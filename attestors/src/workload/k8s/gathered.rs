@@ -6,10 +6,20 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use crate::kube::{Access, Answer, Trouble};
+use super::Connected;
+use crate::{
+    News,
+    kube::{Access, Answer, Trouble},
+};
+
+/// Something that may be told otherwise later.
+pub(super) trait Revised {
+    /// Whether `newer` takes back something that this says, or adds to it, of a container that both know.
+    fn is_contradicted_by(&self, newer: &Self) -> bool;
+}
 
 /// Objects by their key, gathered by a task that ends with this.
 #[derive(Debug)]
@@ -57,25 +67,35 @@ pub(super) enum Absent {
 pub(super) struct Desk<T> {
     pub(super) known: watch::Sender<Known<T>>,
     pub(super) demand: Arc<Notify>,
+    news: Arc<News>,
 }
 
-impl<T: Send + Sync + 'static> Gathered<T> {
-    /// Gathered by a task of this kind.
-    pub(super) fn by<F: Future<Output = ()> + Send + 'static>(gather: impl FnOnce(Desk<T>) -> F) -> Self {
+impl<T: Revised + Send + Sync + 'static> Gathered<T> {
+    /// Gathered by a task of this kind, which tells whatever is no longer as it was.
+    pub(super) fn by<F: Future<Output = ()> + Send + 'static>(
+        news: Arc<News>,
+        gather: impl FnOnce(Desk<T>) -> F,
+    ) -> Self {
         let (sender, known) = watch::channel(Known::default());
         let demand = Arc::new(Notify::new());
-        let task = tokio::spawn(gather(Desk { known: sender, demand: Arc::clone(&demand) }));
+        let task = tokio::spawn(gather(Desk { known: sender, demand: Arc::clone(&demand), news }));
         Self { known, demand, task: task.abort_handle() }
     }
 
-    /// Gathered by asking for all of them whenever somebody waits, but not more often than twice a second.
-    pub(super) fn by_asking<F>(access: Access, read: fn(Answer) -> F) -> Self
+    /// Gathered by asking for all of them whenever somebody waits, but not more often than twice a second, and
+    /// every few seconds as long as somebody is connected of whom something was said.
+    pub(super) fn by_asking<F>(
+        access: Access,
+        read: fn(Answer) -> F,
+        connected: Arc<Connected>,
+        news: Arc<News>,
+    ) -> Self
     where
         F: Future<Output = Result<HashMap<String, Arc<T>>, Trouble>> + Send + 'static,
     {
-        Self::by(move |desk| async move {
+        Self::by(news, move |desk| async move {
             loop {
-                desk.demand.notified().await;
+                while timeout(LOOK_EVERY, desk.demand.notified()).await.is_err() && !connected.is_anybody() {}
                 let began = Instant::now();
                 let asking = async { read(access.get("/pods").await?).await };
                 match timeout_at(began + PATIENCE, asking).await {
@@ -122,25 +142,43 @@ impl<T> Drop for Gathered<T> {
     }
 }
 
-impl<T> Desk<T> {
+impl<T: Revised> Desk<T> {
     /// These are all that there were at that time.
     pub(super) fn replace(&self, objects: HashMap<String, Arc<T>>, then: Instant) {
-        self.known.send_replace(Known { objects, as_of: AsOf::Then(then), trouble: None });
+        self.put(Known { objects, as_of: AsOf::Then(then), trouble: None });
     }
 
     /// These are all that there are, and each change will be told.
     pub(super) fn replace_and_follow(&self, objects: HashMap<String, Arc<T>>) {
-        self.known.send_replace(Known { objects, as_of: AsOf::Now, trouble: None });
+        self.put(Known { objects, as_of: AsOf::Now, trouble: None });
+    }
+
+    fn put(&self, known: Known<T>) {
+        let before = self.known.send_replace(known);
+        let known = self.known.borrow();
+        // Of one that is listed no more nothing else is said: its processes are about to end, or a kubelet that
+        // has just started does not know them yet.
+        let mut revised = before.objects.iter().filter_map(|(key, was)| Some((was, known.objects.get(key)?)));
+        let is_news = revised.any(|(was, is)| was.is_contradicted_by(is));
+        drop(known);
+        if is_news {
+            self.news.tell();
+        }
     }
 
     /// One object is so now, or is no more.
     pub(super) fn change(&self, key: String, object: Option<T>) {
-        self.known.send_modify(|known| {
-            match object {
-                Some(object) => known.objects.insert(key, Arc::new(object)),
-                None => known.objects.remove(&key),
-            };
+        let mut is_news = false;
+        self.known.send_modify(|known| match object {
+            Some(object) => {
+                is_news = known.objects.get(&key).is_some_and(|was| was.is_contradicted_by(&object));
+                known.objects.insert(key, Arc::new(object));
+            }
+            None => drop(known.objects.remove(&key)),
         });
+        if is_news {
+            self.news.tell();
+        }
     }
 
     /// No further changes will be told.
@@ -212,12 +250,20 @@ const KEPT: Duration = Duration::from_secs(3600);
 pub(super) const LONGEST_SEARCH: Duration = Duration::from_secs(3);
 /// Between one question and the next.
 const BETWEEN: Duration = Duration::from_millis(500);
+/// How long a changed label may go unnoticed where the kubelet is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// For a whole answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Revised for u8 {
+        fn is_contradicted_by(&self, newer: &Self) -> bool {
+            self != newer
+        }
+    }
 
     fn at(then: AsOf, trouble: Option<Instant>) -> Known<u8> {
         let objects = HashMap::from([("a".to_owned(), Arc::new(7))]);
@@ -249,7 +295,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_who_wait_share_one_answer_and_one_that_nobody_knows_is_given_up() {
-        let gathered = Gathered::<u8>::by(|desk| async move {
+        let news = Arc::new(News::default());
+        let heard = news.listen();
+        let gathered = Gathered::<u8>::by(news, |desk| async move {
             for _ in 0..2 {
                 desk.demand.notified().await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -266,5 +314,30 @@ mod tests {
         assert_eq!(began.elapsed(), LONGEST_SEARCH);
         assert!(matches!(gathered.find("b", false, |_| true).await, Err(Absent::Unknown)));
         assert_eq!(began.elapsed(), LONGEST_SEARCH, "and the next time it is not waited for");
+        assert!(!heard.has_changed().expect("somebody tells"), "what was said again is no news");
+    }
+
+    #[tokio::test]
+    async fn what_is_told_otherwise_is_news_and_what_is_new_or_gone_is_none() {
+        let news = Arc::new(News::default());
+        let mut heard = news.listen();
+        let (known, _) = watch::channel(Known::<u8>::default());
+        let desk = Desk { known, demand: Arc::default(), news };
+        let mut is_news = || heard.has_changed().expect("somebody tells") && *heard.borrow_and_update() > 0;
+        let all = |objects: &[(&str, u8)]| {
+            objects.iter().map(|(key, value)| ((*key).to_owned(), Arc::new(*value))).collect()
+        };
+        desk.replace(all(&[("a", 1)]), Instant::now());
+        assert!(!is_news());
+        desk.replace(all(&[("b", 1)]), Instant::now());
+        desk.replace_and_follow(all(&[("a", 2), ("b", 1)]));
+        assert!(!is_news());
+        desk.change("b".to_owned(), Some(2));
+        assert!(is_news());
+        desk.change("b".to_owned(), None);
+        desk.change("b".to_owned(), Some(3));
+        assert!(!is_news());
+        desk.replace(all(&[("a", 2), ("b", 4)]), Instant::now());
+        assert!(is_news());
     }
 }

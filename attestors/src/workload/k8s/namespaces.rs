@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{facts, follow::Object};
+use super::{facts, follow::Object, gathered::Revised};
 use crate::{Evidence, Fact};
 
 /// The labels of a namespace, as facts.
@@ -21,6 +21,12 @@ impl Namespace {
         if self.unusable > 0 {
             evidence.note(format!("{} labels of its namespace make no selectors", self.unusable));
         }
+    }
+}
+
+impl Revised for Namespace {
+    fn is_contradicted_by(&self, newer: &Self) -> bool {
+        self.facts != newer.facts
     }
 }
 

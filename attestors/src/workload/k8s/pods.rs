@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{
     KIND, facts,
     follow::{self, Object},
+    gathered::Revised,
 };
 use crate::{
     Evidence, Fact, Wanted,
@@ -54,6 +55,14 @@ impl Pod {
         if self.unusable > 0 {
             evidence.note(format!("{} labels or images of its pod make no selectors", self.unusable));
         }
+    }
+}
+
+impl Revised for Pod {
+    /// That more containers run by now takes nothing back.
+    fn is_contradicted_by(&self, newer: &Self) -> bool {
+        let mut both = self.containers.iter().filter_map(|(id, was)| Some((was, newer.containers.get(id)?)));
+        self.facts != newer.facts || both.any(|(was, is)| was != is)
     }
 }
 
