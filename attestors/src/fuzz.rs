@@ -1,6 +1,7 @@
-//! Texts and files that strangers have a hand in: cgroups, notes of ELF files, selectors. The good ones lie
-//! in `corpus`; they are changed in a few places and cut and joined, and whatever comes of it must neither
-//! panic nor take long, and what is still believed must keep the rules.
+//! Texts and files that strangers have a hand in. The good ones lie in `corpus`; they are changed in a few places
+//! and cut and joined, and whatever comes of it must neither panic nor take long, and what is still believed must
+//! keep the rules. Here are cgroups, notes of ELF files and selectors; what an engine, a kubelet, an API server,
+//! the bus or any HTTP server answers is changed beside what reads it, by [`changed`].
 //!
 //! No coverage guides the changes. `cargo xtask fuzz` multiplies the number of cases.
 
@@ -27,7 +28,7 @@ fn corpus(part: &str) -> Vec<Vec<u8>> {
 }
 
 /// One of the files, with words of the format put in, and parts removed or repeated.
-fn changed(part: &str, words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> + use<> {
+pub(crate) fn changed(part: &str, words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> + use<> {
     let word = prop_oneof![
         proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec()),
         vec(any::<u8>(), 0..4),
@@ -42,6 +43,31 @@ fn changed(part: &str, words: &'static [&'static str]) -> impl Strategy<Value = 
         bytes
     })
 }
+
+/// Words of JSON, and numbers that are too much for some.
+pub(crate) const JSON: &[&str] = &[
+    "null",
+    "true",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\"\"",
+    "\\u0000",
+    "\\ud800",
+    "\n",
+    "-1",
+    "1e999",
+    "18446744073709551616",
+    "\"items\":",
+    "\"uid\":",
+    "\"metadata\":{",
+    "\"Pid\":",
+    "[[[[[[[[[[[[[[[[",
+];
 
 const SEGMENTS: &[&str] = &[
     "/",

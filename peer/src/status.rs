@@ -126,4 +126,49 @@ mod tests {
         assert_eq!(parse_start_time("7 (x) S 1"), None);
         assert_eq!(parse_start_time(""), None);
     }
+
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    const STAT: &str = "7 (a) S 1 ) 9) S 41 7 7 34816 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0\n";
+
+    /// One of the texts with words of the format put in, and parts removed.
+    fn changed(text: &'static str) -> impl Strategy<Value = String> {
+        let words =
+            ["\n", "\t", ":", ")", " ", "-1", "4294967296", "Uid:\t0\t0\t0\t0\n", "Groups:\t", "\u{fffd}"];
+        let change = (any::<Index>(), 0_usize..12, proptest::sample::select(&words[..]));
+        vec(change, 0..5).prop_map(move |changes| {
+            let mut bytes = text.as_bytes().to_vec();
+            for (at, removed, put) in changes {
+                let at = at.index(bytes.len() + 1);
+                let end = bytes.len().min(at + removed);
+                drop(bytes.splice(at..end, put.bytes()));
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_status_says_is_read_or_refused_and_no_name_is_an_id(
+            rest in changed(STATUS),
+            name in "[ -~]{0,15}",
+        ) {
+            if let Some(status) = Status::parse(&rest) {
+                // The name comes first, and the kernel writes its line feeds as \\n.
+                let named = format!("Name:\t{name}\\nUid:\t0 0 0 0\n{rest}");
+                prop_assert_eq!(Status::parse(&named), Some(status));
+            }
+        }
+
+        #[test]
+        fn whatever_a_stat_says_is_read_or_refused_and_no_name_moves_its_fields(
+            text in changed(STAT),
+            name in "[ -~]{0,15}",
+        ) {
+            let _ = (parse_start_time(&text), Kin::parse(&text));
+            let (_, rest) = STAT.rsplit_once(')').expect("there is one");
+            let named = format!("7 ({name}){rest}");
+            prop_assert_eq!((parse_start_time(&named), Kin::parse(&named).map(|kin| kin.parent)), (Some(4242), Some(41)));
+        }
+    }
 }

@@ -111,3 +111,77 @@ impl Drop for Connection {
 
 const LONGEST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::{BodyExt as _, Limited};
+    use hyper::StatusCode;
+    use proptest::prelude::*;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        runtime,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::fuzz::changed;
+
+    /// What is made of these bytes as an answer.
+    async fn answered(bytes: Vec<u8>) -> Option<(StatusCode, Bytes)> {
+        let (near, mut far) = duplex(64 * 1024);
+        tokio::spawn(async move {
+            let mut question = [0; 1024];
+            let _ = far.read(&mut question).await;
+            let _ = far.write_all(&bytes).await;
+        });
+        let request = Request::get("/pods").header(hyper::header::HOST, "host").body(Full::default()).ok()?;
+        let (response, _connection) = send(near, request).await.ok()?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MOST).collect().await.ok()?;
+        Some((status, body.to_bytes()))
+    }
+
+    const MOST: usize = 4096;
+    const WORDS: &[&str] = &[
+        "\r\n",
+        "\n",
+        "\0",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n",
+        "Content-Length: 3\r\n",
+        "Content-Length: 18446744073709551616\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        "ffffffffffffffff\r\n",
+        "0\r\n\r\n",
+        ": ",
+        " ",
+    ];
+
+    proptest! {
+        #[test]
+        fn whatever_bytes_a_server_answers_have_an_end(bytes in changed("http", WORDS)) {
+            let length = bytes.len();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let answer = runtime.block_on(async { timeout(Duration::from_secs(20), answered(bytes)).await });
+            let answer = answer.expect("it is read or refused when the server has ended");
+            prop_assert!(answer.is_none_or(|(_, body)| body.len() <= length.min(MOST)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_whole_answer_is_read_however_it_is_cut_and_a_redirect_is_an_answer_like_any_other() {
+        let of = async |name: &str| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/http").join(name);
+            answered(std::fs::read(path).expect("it is there")).await.expect("it is an answer")
+        };
+        assert_eq!(of("whole").await.1, "{\"items\":null}\r\n");
+        for name in ["chunked", "until-the-end"] {
+            assert_eq!(of(name).await, (StatusCode::OK, Bytes::from_static(b"{\"items\":null}")), "{name}");
+        }
+        assert_eq!(of("elsewhere").await.0, StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(of("continue").await, (StatusCode::OK, Bytes::from_static(b"{}")));
+    }
+}

@@ -130,8 +130,23 @@ const MOST: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fuzz::{JSON, changed};
+
+    proptest! {
+        #[test]
+        fn whatever_bytes_an_engine_answers_are_read_or_refused(bytes in changed("engine", JSON)) {
+            let Ok(described) = Described::parse(&bytes, &id(), true) else { return Ok(()) };
+            prop_assert!(described.first > 0);
+            let mut evidence = Evidence::default();
+            described.tell(&Wanted::everything(), &mut evidence);
+            prop_assert!(evidence.selectors().all(|selector| selector.kind() == super::super::KIND));
+            prop_assert!(evidence.facts.len() <= MOST + 2);
+        }
+    }
 
     fn id() -> ContainerId {
         ContainerId::parse(&"ab".repeat(32)).expect("an id")

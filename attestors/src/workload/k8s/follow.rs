@@ -79,24 +79,41 @@ async fn follow<T: Object>(access: &Access, path: &str, desk: &Desk<T>) -> Resul
         let Some(line) = timeout(SILENCE, lines.next(LONGEST_LINE)).await.map_err(|_| late())?? else {
             return Ok(());
         };
-        let event: Event<'_> =
-            serde_json::from_slice(&line).map_err(|_| unusable(access, "it is no event"))?;
-        match event.kind {
-            "BOOKMARK" => continue,
-            "ADDED" | "MODIFIED" | "DELETED" => {}
-            // Above all: that version is too old by now.
-            _ => return Ok(()),
-        }
-        let changed: Changed<T::Written> =
-            serde_json::from_slice(&line).map_err(|_| unusable(access, "an object has another form"))?;
-        let written = changed.object;
-        let key = T::key(&written).to_owned();
-        let object = if event.kind == "DELETED" { None } else { T::of(written) };
+        let (key, object) = match told::<T>(&line).map_err(|why| unusable(access, why))? {
+            Told::Nothing => continue,
+            Told::TheEnd => return Ok(()),
+            Told::Change(key, object) => (key, object),
+        };
         if desk.count() >= MOST_OBJECTS && object.is_some() {
             return Err(unusable(access, "there are too many objects"));
         }
         desk.change(key, object);
     }
+}
+
+/// What a line of a watch says.
+#[derive(Debug)]
+pub(super) enum Told<T> {
+    /// That it goes on.
+    Nothing,
+    /// Above all that the version is too old by now.
+    TheEnd,
+    /// How an object is now, if it is there and anything of it is kept.
+    Change(String, Option<T>),
+}
+
+pub(super) fn told<T: Object>(line: &[u8]) -> Result<Told<T>, &'static str> {
+    let event: Event<'_> = serde_json::from_slice(line).map_err(|_| "it is no event")?;
+    match event.kind {
+        "BOOKMARK" => return Ok(Told::Nothing),
+        "ADDED" | "MODIFIED" | "DELETED" => {}
+        _ => return Ok(Told::TheEnd),
+    }
+    let changed: Changed<T::Written> =
+        serde_json::from_slice(line).map_err(|_| "an object has another form")?;
+    let key = T::key(&changed.object).to_owned();
+    let object = if event.kind == "DELETED" { None } else { T::of(changed.object) };
+    Ok(Told::Change(key, object))
 }
 
 fn unusable(access: &Access, why: &str) -> Trouble {

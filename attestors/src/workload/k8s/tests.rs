@@ -1,9 +1,18 @@
 //! Pods as Kubernetes writes them, and as nobody should.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{follow, pods::Pod};
-use crate::{Evidence, Wanted, cgroups::ContainerId};
+use super::{
+    follow::{self, Told},
+    gathered::Revised as _,
+    pods::Pod,
+};
+use crate::{
+    Evidence, Wanted,
+    cgroups::{ContainerId, PodUid},
+    fuzz::{JSON, changed},
+};
 
 const UID: &str = "7f4a1c1e-5c3e-4d31-9b39-9f3b2f4c6a10";
 
@@ -136,4 +145,64 @@ fn a_pod_whose_uid_no_cgroup_can_have_is_left_out() {
         list["items"][0]["metadata"]["uid"] = json!(uid);
         assert!(parse(&list).expect("a list").objects.is_empty(), "{uid}");
     }
+}
+
+#[test]
+fn a_label_that_changed_contradicts_and_a_container_that_came_does_not() {
+    let pod = |list: &Value| parse(list).expect("a list").objects.remove(UID).expect("it is there");
+    let before = pod(&listed());
+    assert!(!before.is_contradicted_by(&pod(&listed())));
+    let mut later = listed();
+    later["items"][0]["metadata"]["labels"]["app"] = json!("reviewer");
+    assert!(before.is_contradicted_by(&pod(&later)));
+    let mut later = listed();
+    later["items"][0]["status"]["containerStatuses"][0]["image"] = json!("acme.test/other:1");
+    assert!(before.is_contradicted_by(&pod(&later)));
+    let mut young = listed();
+    let statuses = young["items"][0]["status"]["containerStatuses"].as_array_mut().expect("a list");
+    statuses[1]["containerID"] = json!("");
+    assert!(!pod(&young).is_contradicted_by(&before), "the sidecar runs by now");
+}
+
+/// Whatever a kubelet or an API server says of a pod, it is said under the attestor's own name.
+fn is_well_told(uid: &str, pod: &Pod) -> Result<(), TestCaseError> {
+    prop_assert!(PodUid::parse(uid).is_some());
+    for digit in ["a", "b", "c", "d"] {
+        let mut evidence = Evidence::default();
+        pod.tell(&id(digit), &Wanted::everything(), &mut evidence);
+        prop_assert!(evidence.selectors().all(|selector| selector.kind() == super::KIND));
+        let of_container = evidence.selectors().any(|selector| selector.value().starts_with("container-"));
+        prop_assert!(!of_container || pod.has(&id(digit)));
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_list_of_pods_of_whatever_bytes_is_read_or_refused(bytes in changed("pods", JSON)) {
+        let Ok(list) = follow::parse::<Pod>(&mut bytes.as_slice()) else { return Ok(()) };
+        for (uid, pod) in &list.objects {
+            is_well_told(uid, pod)?;
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_watch_of_whatever_bytes_is_read_or_refused(bytes in changed("watch", JSON)) {
+        if let Ok(Told::Change(uid, Some(pod))) = follow::told::<Pod>(&bytes) {
+            is_well_told(&uid, &pod)?;
+        }
+    }
+}
+
+#[test]
+fn of_the_corpus_of_watches_each_line_says_what_it_is_called() {
+    let line = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/watch").join(name);
+        follow::told::<Pod>(&std::fs::read(path).expect("it is there")).expect("it is understood")
+    };
+    assert!(matches!(line("added"), Told::Change(uid, Some(_)) if uid == UID));
+    assert!(matches!(line("modified"), Told::Change(_, Some(_))));
+    assert!(matches!(line("deleted"), Told::Change(_, None)));
+    assert!(matches!(line("bookmark"), Told::Nothing));
+    assert!(matches!(line("too-old"), Told::TheEnd));
 }

@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::fuzz::changed;
 
 /// What dbus-daemon 1.14 passed on from systemd 252 when it was asked for `ControlGroup`.
 fn recorded() -> Vec<u8> {
@@ -84,5 +87,16 @@ fn no_more_is_read_than_such_an_answer_needs() {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         message[at..at + 4].copy_from_slice(&length.to_le_bytes());
         assert_eq!(read(&message), Err(Malformed));
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_bytes_come_over_the_bus_are_read_or_refused(
+        bytes in changed("dbus", &["l", "B", "\0", "\0\0\0\0", "\u{1}", "\u{7f}", "s\0", "v", "g\0", "\u{1}v\0"]),
+    ) {
+        if let Ok(Some((_, Answer::Text(text)))) = read(&bytes) {
+            prop_assert!(text.len() < bytes.len() && !text.contains('\0'));
+        }
     }
 }
