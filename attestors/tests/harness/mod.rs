@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses another part of it")]
 
+pub(crate) mod liars;
+
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
@@ -190,6 +192,14 @@ impl Cgroup {
         Self(path)
     }
 
+    /// One at this very path, with those above it that are not there.
+    pub(crate) fn at(path: &str) -> Self {
+        let root = Self::new("root");
+        let path = root.0.parent().expect("it is below the root").join(path);
+        fs::create_dir_all(&path).expect("root makes cgroups");
+        Self(path)
+    }
+
     /// The path that processes in it have.
     pub(crate) fn name(&self) -> String {
         format!("/{}", self.0.file_name().expect("it has one").to_string_lossy())
@@ -210,6 +220,9 @@ impl Drop for Cgroup {
         // A process that has just been reaped may count for a moment longer.
         for _ in 0..1000 {
             if fs::remove_dir(&self.0).is_ok() {
+                // Those above as well, unless somebody else is in there.
+                let above = self.0.ancestors().skip(1);
+                let _ = above.take_while(|path| fs::remove_dir(path).is_ok()).count();
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
