@@ -2,6 +2,7 @@
 //! story starts them again itself.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -242,6 +243,14 @@ impl Agent {
     /// Runs `writ …` about this agent.
     pub fn run(&self, arguments: &[&str]) -> Answer {
         Answer::of(writ_command().args(arguments).arg("--socket").arg(self.socket()))
+    }
+
+    /// `writ attest test` of this file about this agent, without standard output of its own.
+    #[must_use]
+    pub fn attest_test(&self, file: &Path) -> Command {
+        let mut command = writ_command();
+        command.args(["attest", "test", "--output", "json", "--socket"]).arg(self.socket()).arg(file);
+        command
     }
 
     /// The file of its directory that has this name.

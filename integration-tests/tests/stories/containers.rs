@@ -28,6 +28,14 @@ impl Node {
         self.agent.entry(&self.server, "node", path, selectors);
     }
 
+    /// Applies a file of one entry and waits until the agent has it.
+    fn apply(&self, entries: &Path) {
+        let known = || self.agent.status()["entries"].as_u64();
+        let before = known();
+        let _ = self.server.run(&["apply", "--file", &entries.display().to_string()]).done();
+        eventually("the agent has the entry", Duration::from_secs(60), || (known() > before).then_some(()));
+    }
+
     fn public(&self) -> std::path::PathBuf {
         self.agent.file("public")
     }
@@ -122,6 +130,38 @@ fn an_engine_that_is_away_only_takes_away_what_is_not_known_yet_and_is_told_once
     let log = std::fs::read_to_string(node.agent.file("agent.log")).expect("the harness keeps it");
     let told = log.matches("an attestor fails").count();
     assert_eq!(told, 1, "once, and not again within a minute:\n{log}");
+}
+
+/// The folder of the examples, on a real engine: only the image's digest and where things are differ.
+#[test]
+fn the_tests_of_the_docker_example_pass_with_a_container_that_is_started_for_them() {
+    let Some(engine) = Engine::docker() else { return };
+    let node = Node::of(&engine);
+    let made = engine.run(&["create", IMAGE, "none"]).done().out.trim().to_owned();
+    let changes = [
+        "LABEL org.opencontainers.image.title=triage com.acme.app=triage",
+        "USER 10001:10001",
+        "ENTRYPOINT [\"/test-workload\", \"pause\"]",
+    ];
+    let changes = changes.iter().flat_map(|change| ["--change", change]);
+    let commit: Vec<_> = ["commit"].into_iter().chain(changes).chain([&*made, "triage"]).collect();
+    let _ = engine.run(&commit).done();
+    let digest = engine.run(&["image", "inspect", "--format", "{{.Id}}", "triage"]).done().out;
+
+    let public = node.public().display().to_string();
+    let folder = crate::example_folders::copy("docker", |text| {
+        let digests = "sha256:3b7e0f1c1f0d5d5c2a86a3f4c1f6e7d8a9b0c1d2e3f405162738495a6b7c8d9e";
+        text.replace(digests, digest.trim())
+            .replace("/run/writ/public:/", &format!("{public}:/"))
+            .replace(": local", ": node")
+    });
+    node.apply(&folder.join("entries.yaml"));
+    let mut test = node.agent.attest_test(&folder.join("attest-tests.yaml"));
+    test.env("DOCKER_HOST", format!("unix://{}", engine.socket().display()));
+    let report = Answer::of(&mut test).json();
+    assert_eq!((&report["passed"], &report["failed"]), (&json!(4), &json!(0)), "{report}");
+    let left = engine.run(&["ps", "--quiet"]).done().out;
+    assert_eq!(left, "", "the container ended with its test");
 }
 
 #[test]

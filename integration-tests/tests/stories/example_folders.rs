@@ -16,6 +16,17 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }
 
+/// A folder's files in one of the test's own, each changed a little.
+pub(crate) fn copy(name: &str, change: impl Fn(&str) -> String) -> Folder {
+    let copy = Folder::new();
+    for file in std::fs::read_dir(folder(name)).expect("it is there") {
+        let path = file.expect("it can be read").path();
+        let text = std::fs::read_to_string(&path).expect("they are texts");
+        copy.write(&path.file_name().expect("it has one").to_string_lossy(), change(&text));
+    }
+    copy
+}
+
 #[test]
 fn the_recorded_tests_of_each_folder_pass_without_any_daemon() {
     for name in FOLDERS {

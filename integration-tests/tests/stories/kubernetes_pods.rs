@@ -1,5 +1,7 @@
 //! Real pods, on a node with Kubernetes' own kubelet: who they are is what Kubernetes says of them.
 
+use std::path::Path;
+
 use integration_tests::cluster::{self, Cluster, Container};
 use integration_tests::daemon::{Agent, Server};
 use integration_tests::spire::PATIENCE;
@@ -97,6 +99,14 @@ impl Node {
         });
     }
 
+    /// Applies a file of one entry and waits until the agent has it.
+    fn apply(&self, entries: &Path) {
+        let known = || self.agent.status()["entries"].as_u64();
+        let before = known();
+        let _ = self.server.run(&["apply", "--file", &entries.display().to_string()]).done();
+        eventually("the agent has the entry", PATIENCE, || (known() > before).then_some(()));
+    }
+
     /// How often the log tells that the attestor fails.
     fn times_failed(&self) -> usize {
         self.agent.log().matches("an attestor fails").count()
@@ -154,6 +164,24 @@ fn a_pod_is_who_its_kubelet_says_and_stays_so_while_the_kubelet_is_away() {
     node.label("default", "planner", "app", &json!("planner"));
     assert_eq!(said(&stream)["ids"], ids(&both));
     drop(stream);
+
+    // The folder of the examples, on a real node: only where the pod is looked for differs.
+    node.cluster.namespace("agents", &json!({}));
+    node.cluster.service_account("agents", "triage");
+    let triage = node.pod("agents", "triage", "triage", &json!({ "app": "triage" }));
+    let first = *node.cluster.processes(&triage).first().expect("it runs");
+    let folder = crate::example_folders::copy("kubernetes", |text| {
+        let asks = text.lines().map(|line| match line.split_once("- crictl inspect") {
+            Some((indent, _)) => format!("{indent}- echo {first}"),
+            None => line.to_owned(),
+        });
+        asks.collect::<Vec<_>>().join("\n")
+    });
+    node.apply(&folder.join("entries.yaml"));
+    eventually("the pod's test passes", PATIENCE, || {
+        let report = Answer::of(&mut node.agent.attest_test(&folder.join("attest-tests.yaml"))).json();
+        (report["passed"] == 5 && report["failed"] == 0).then_some(())
+    });
 
     // Whoever owns a cgroup can make others in it and name them as it likes.
     let own = format!("kubepods/besteffort/pod{}/{}", without_the_label.pod_uid, without_the_label.id);

@@ -110,6 +110,31 @@ fn a_unit_has_what_its_name_and_its_file_entitle_it_to() {
     assert_eq!(node.log().matches("an attestor fails").count(), 1, "told once:\n{}", node.log());
 }
 
+/// The folder of the examples, and a unit that runs already.
+#[test]
+fn the_tests_of_the_systemd_example_pass_with_a_unit_that_is_started_for_them() {
+    let Some(node) = Node::up() else { return };
+    node.entry("/planner", &["systemd:id:planner.service"]);
+    let start = ["systemd-run", "--quiet", "--unit=planner", "--", "sleep", "600"];
+    let _ = node.host.run(&start).done();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/systemd");
+    std::fs::create_dir(node.host.file("/run/example")).expect("the host is ours");
+    for name in ["attest-tests.yaml", "entries.yaml"] {
+        let text = std::fs::read_to_string(format!("{examples}/{name}")).expect("it is there");
+        std::fs::write(node.host.file(&format!("/run/example/{name}")), text).expect("the host is ours");
+    }
+    let running = "tests:\n- name: a unit that runs\n  unit: {name: planner.service}\n  \
+                   expect: {strong: [systemd:id:planner.service], ids: [/planner]}\n";
+    std::fs::write(node.host.file("/run/example/running.yaml"), running).expect("the host is ours");
+    for (file, passed) in [("attest-tests.yaml", 5), ("running.yaml", 1)] {
+        let file = format!("/run/example/{file}");
+        let report = node.writ(&["attest", "test", "--output", "json", &file]).json();
+        assert_eq!((&report["passed"], &report["failed"]), (&json!(passed), &json!(0)), "{report}");
+    }
+    let left = node.host.run(&["systemctl", "list-units", "--plain", "--no-legend", "writ-attest-test-*"]);
+    assert_eq!(left.out, "", "the unit ended with its test");
+}
+
 #[test]
 fn a_unit_that_names_its_own_cgroups_like_another_unit_gets_nothing_of_it() {
     let Some(node) = Node::up() else { return };
