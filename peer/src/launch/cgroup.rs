@@ -69,13 +69,8 @@ impl Cgroup {
             move |source| NoCgroup::Io { doing, path, source }
         };
         fs::create_dir(&directory).map_err(failed("make"))?;
-        let made = fs::metadata(&directory).map_err(failed("examine"))?;
-        // Whoever owns the directory above may have put another one of this name in its place by now, and
-        // would own what is launched in there.
-        if made.uid() != rustix::process::geteuid().as_raw() {
-            return Err(failed("keep")(io::ErrorKind::PermissionDenied.into()));
-        }
-        Ok(Self { path, id: made.ino() })
+        let id = own(&directory).map_err(failed("keep"))?;
+        Ok(Self { path, id })
     }
 
     /// The one of this path that is there now.
@@ -214,6 +209,14 @@ fn directory(path: &str) -> Option<PathBuf> {
     Some(mount.at.join(path.trim_start_matches('/')))
 }
 
+/// The number of a directory that was just made. Whoever owns the one above may have put another of the same name
+/// in its place by now, and would own what is launched in there.
+fn own(directory: &Path) -> io::Result<u64> {
+    let made = fs::symlink_metadata(directory)?;
+    let is_own = made.is_dir() && made.uid() == rustix::process::geteuid().as_raw();
+    if is_own { Ok(made.ino()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
 /// A mounted hierarchy.
 struct Mount {
     at: PathBuf,
@@ -310,6 +313,41 @@ mod tests {
         ] {
             assert!(mount(line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_somebody_else_put_in_place_of_the_own_one_is_not_taken_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = folder.path().join("made");
+        fs::create_dir(&made).expect("it is ours");
+        let before = own(&made).expect("it is the one that was made");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&made, &link).expect("it is ours");
+        assert!(own(&link).is_err(), "a link leads to what its owner likes");
+        // Root gives one away; anybody else finds one of root's.
+        let of_another = if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&made, Some(65_534), Some(65_534)).expect("root may");
+            made.clone()
+        } else {
+            PathBuf::from("/")
+        };
+        assert!(own(&of_another).is_err());
+        fs::remove_dir(&made).expect("it is ours");
+        assert!(own(&made).is_err(), "it is gone");
+        fs::create_dir(&made).expect("it is ours");
+        assert!(own(&made).is_ok() && before > 0);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_makes_no_cgroup() {
+        let Ok(own) = fs::read_to_string("/proc/self/cgroup") else { return };
+        let name = format!("taken-{}", std::process::id());
+        // Without rights there is none to begin with.
+        let Ok(first) = Cgroup::make_below(&own, &name) else { return };
+        assert!(matches!(Cgroup::make_below(&own, &name), Err(NoCgroup::Io { doing: "make", .. })));
+        assert!(first.is_there());
+        fs::remove_dir(directory(first.path()).expect("it is mounted")).expect("it is empty");
+        assert!(!first.is_there());
     }
 
     #[test]

@@ -93,6 +93,42 @@ fn edits_renames_and_links_while_a_launch_is_measured_never_give_another_program
     place.is("/good", &["/usr/bin/python3", "main.py"]);
 }
 
+/// Opening a pipe waits for whoever writes to it.
+#[test]
+fn a_pipe_where_a_file_should_be_keeps_no_launch_waiting() {
+    if !needs::root() {
+        return;
+    }
+    let place = Place::up();
+    let pipe = |name: &str| {
+        let mut make = Command::new("mkfifo");
+        let _ =
+            Answer::of(make.args(["--mode", "777"]).arg(place.app().join(name)).uid(USER).gid(USER)).done();
+    };
+    ["main.py", "program"].map(pipe);
+    symlink("program", place.app().join("link.sh")).expect("ours");
+    let other = place.make_folder("other").join("good.sh");
+    fs::write(&other, "echo good\n").expect("ours");
+    for program in [
+        &["/usr/bin/python3", "main.py"][..],
+        &["sh", "main.py"],
+        &["sh", "link.sh"],
+        &["./program"],
+        &["./link.sh"],
+    ] {
+        let mut run = integration_tests::Running::start(
+            place.command(&["--"]).args(program),
+            "run",
+            place.folder.path(),
+        );
+        let ended = run.ended(crate::SOON * 3);
+        assert!(!ended.success(), "{program:?}: {ended}");
+        // Nor has it kept the agent's hands full.
+        let good = place.run(&["sh", &other.display().to_string()]);
+        assert_eq!((good.code, good.out.as_str()), (0, "good\n"), "{program:?}: {good:?}");
+    }
+}
+
 #[test]
 fn a_running_program_imports_what_was_measured_whatever_lies_at_its_place_by_then() {
     if !needs::root() {
