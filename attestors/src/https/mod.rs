@@ -23,10 +23,12 @@ use tokio::{net::TcpStream, task::AbortHandle};
 use tokio_rustls::TlsConnector;
 
 pub use self::address::Address;
+#[cfg(feature = "server")]
+pub(crate) use self::host::Answer;
 pub use self::host::HttpsError;
 #[cfg(feature = "agent")]
 pub use self::host::document;
-pub(crate) use self::host::{Answer, Host, authorities};
+pub(crate) use self::host::{Host, authorities};
 
 /// A certificate's chain and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
