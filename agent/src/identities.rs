@@ -173,7 +173,7 @@ impl Identities {
     /// an entry came meanwhile that asks for more than was proved.
     pub(crate) fn actors(&self, facts: &Facts, asked: &Asked) -> Option<Vec<Arc<Entry>>> {
         let inner = self.inner.lock();
-        asked.0.covers(&inner.asking).then(|| inner.actors(facts))
+        inner.still_knows(asked).then(|| inner.actors(facts))
     }
 
     /// Every entry of callers with these facts, actors' among them.

@@ -100,12 +100,11 @@ fn a_pipe_where_a_file_should_be_keeps_no_launch_waiting() {
         return;
     }
     let place = Place::up();
-    let pipe = |name: &str| {
+    for name in ["main.py", "program"] {
         let mut make = Command::new("mkfifo");
-        let _ =
-            Answer::of(make.args(["--mode", "777"]).arg(place.app().join(name)).uid(USER).gid(USER)).done();
-    };
-    ["main.py", "program"].map(pipe);
+        let made = make.args(["--mode", "777"]).arg(place.app().join(name)).uid(USER).gid(USER);
+        let _ = Answer::of(made).done();
+    }
     symlink("program", place.app().join("link.sh")).expect("ours");
     let other = place.make_folder("other").join("good.sh");
     fs::write(&other, "echo good\n").expect("ours");
