@@ -275,6 +275,8 @@ fn insecure(config: &Config) -> Vec<&'static str> {
     let mut insecure = Vec::new();
     insecure.extend((config.insecure_bootstrap && config.pin.is_none()).then_some(bootstrap));
     insecure.extend(config.insecure_peer_by_pid.then_some(by_pid));
+    let executables = config.attestors.executables;
+    insecure.extend((executables.insecure_after_loss && !executables.refuse_weak).then_some(AFTER_LOSS));
     insecure
 }
 
@@ -301,6 +303,8 @@ fn descriptors() -> usize {
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
+const AFTER_LOSS: &str = "attestors.executables.insecure_after_loss: whoever makes the kernel lose its records \
+                          can pass for any program";
 /// A connection takes three descriptors, and one user shall not have more than half of all.
 const SHARE_OF_ONE_USER: usize = 6;
 const MOST_DESCRIPTORS: u64 = 65_536;

@@ -14,16 +14,19 @@ pub(crate) struct Watching {
     /// What tells which file a process really executed.
     executables: String,
     /// How often the kernel's records of that were lost.
-    executions_lost: Lost,
+    executions_lost: Count,
+    /// How often it was therefore unclear what a process had executed.
+    executions_unclear: Count,
 }
 
 /// Asked anew each time.
 #[derive(Clone, Debug)]
-struct Lost(Weak<Executions>);
+struct Count(Weak<Executions>, fn(&Executions) -> u64);
 
 impl Watching {
     /// As the kernel tells.
     pub(crate) fn of(silence: &Silence, executions: &Result<Arc<Executions>, String>) -> Self {
+        let count = |of| Count(executions.as_ref().map_or_else(|_| Weak::new(), Arc::downgrade), of);
         Self {
             exit: EVENT,
             exec_and_ids: way(silence.exec_and_ids.as_deref()),
@@ -32,14 +35,15 @@ impl Watching {
                 Ok(_) => RECORDS.to_owned(),
                 Err(why) => format!("the link in /proc alone, which makes path and hash weak: {why}"),
             },
-            executions_lost: Lost(executions.as_ref().map_or_else(|_| Weak::new(), Arc::downgrade)),
+            executions_lost: count(Executions::lost),
+            executions_unclear: count(Executions::unclear),
         }
     }
 }
 
-impl Serialize for Lost {
+impl Serialize for Count {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.upgrade().map(|executions| executions.lost()).serialize(serializer)
+        self.0.upgrade().map(|executions| (self.1)(&executions)).serialize(serializer)
     }
 }
 

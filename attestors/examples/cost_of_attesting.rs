@@ -3,13 +3,14 @@
 
 use std::{
     fs, io,
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use attestors::{Wanted, WorkloadAttestors};
-use peer::Peer;
+use attestors::{Config, Wanted, WorkloadAttestors};
+use peer::{Executions, Peer};
 use spiffe::Selector;
 
 #[tokio::main(flavor = "current_thread")]
@@ -20,6 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::OpenOptions::new().write(true).open(&program)?.set_len(169_000_000)?;
     let mut process = Command::new(&program).stdin(Stdio::piped()).spawn()?;
     let peer = Arc::new(Peer::open(process.id())?);
+    let executions = Executions::open().ok();
     // A file that was written just now is hashed each time.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for (name, asked) in [
@@ -32,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ] {
         let selectors = asked.into_iter().map(str::parse).collect::<Result<Vec<Selector>, _>>()?;
         let wanted: Wanted = selectors.iter().collect();
-        let all = WorkloadAttestors::builtin();
+        let all = WorkloadAttestors::with_executions(&Config::default(), executions.clone())?;
         let mut times = Vec::new();
         for _ in 0..2_000 {
             let begin = Instant::now();
@@ -41,11 +43,33 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             assert!(evidence.notes.is_empty(), "{:?}", evidence.notes);
         }
         report(name, times);
+        if name == "all" {
+            report("fresh", of_fresh_processes(&all, &program, &wanted).await?);
+        }
     }
     report("floor", floor(process.id())?);
     process.kill()?;
     process.wait()?;
     Ok(())
+}
+
+/// The same of processes that were never seen before, of a program that was.
+async fn of_fresh_processes(
+    all: &WorkloadAttestors,
+    program: &Path,
+    wanted: &Wanted,
+) -> Result<Vec<Duration>, Box<dyn std::error::Error>> {
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let mut process = Command::new(program).stdin(Stdio::piped()).spawn()?;
+        let peer = Arc::new(Peer::open(process.id())?);
+        let begin = Instant::now();
+        all.attest(&peer, wanted).await?;
+        times.push(begin.elapsed());
+        process.kill()?;
+        process.wait()?;
+    }
+    Ok(times)
 }
 
 /// What the kernel takes for the files that are read of a process, by themselves.

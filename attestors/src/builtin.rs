@@ -25,7 +25,7 @@ pub(crate) fn workload(
     launches: &Arc<Launches>,
     news: &Arc<News>,
 ) -> Result<Vec<Box<dyn WorkloadAttestor>>, BadConfig> {
-    let executables = Arc::new(Executables::new(executions));
+    let executables = Arc::new(Executables::new(executions, config.executables));
     Ok(vec![
         Box::new(Unix::new(Arc::clone(&executables))),
         Box::new(Docker::new(&config.docker)?),

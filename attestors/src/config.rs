@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::workload::{docker, k8s, systemd};
+use crate::{
+    executables,
+    workload::{docker, k8s, systemd},
+};
 
 /// The configuration of all workload attestors.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -11,6 +14,8 @@ use crate::workload::{docker, k8s, systemd};
 pub struct Config {
     /// The names of those that are not asked.
     pub off: Vec<String>,
+    /// How much must be known of executables.
+    pub executables: executables::Config,
     /// Container engines.
     pub docker: docker::Config,
     /// Kubernetes; without it nobody is asked about pods.

@@ -1,34 +1,30 @@
 //! The executable of a process: its path, its hash and its build id, as far as they can be believed.
 
+mod config;
 mod elf;
 mod hash;
+mod look;
 mod seen;
 
-use std::{
-    fs::{File, Metadata},
-    io,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use peer::{Execution, Executions, Image, Peer};
+use peer::{Executions, Peer};
 use tokio::task::spawn_blocking;
 
+pub use self::config::Config;
 #[cfg(test)]
 pub(crate) use self::elf::build_id;
 use self::{
     hash::{Content, HashError, Hashes, State},
-    seen::{Seen, Sight},
+    look::{Look, Looks},
 };
 use crate::{Evidence, Strength, turns::Turns};
 
 #[derive(Debug)]
 pub(crate) struct Executables {
-    seen: Arc<Seen>,
+    looks: Arc<Looks>,
     hashes: Hashes,
     looking: Turns<u32>,
-    executions: Option<Arc<Executions>>,
 }
 
 /// What an entry wants to know.
@@ -38,21 +34,13 @@ pub(crate) struct Asked {
     pub(crate) sha256: bool,
 }
 
-/// What is to be said about the executable of one process.
-struct Look {
-    path: Result<Arc<str>, String>,
-    hashable: Result<State, String>,
-    strength: Strength,
-}
-
 impl Executables {
     /// Believes `executions` more than what processes show, where there are any.
-    pub(crate) fn new(executions: Option<Arc<Executions>>) -> Self {
+    pub(crate) fn new(executions: Option<Arc<Executions>>, config: Config) -> Self {
         Self {
-            seen: Arc::new(Seen::new(PROCESSES)),
+            looks: Arc::new(Looks::new(executions, config)),
             hashes: Hashes::default(),
             looking: Turns::new(LOOKS_AT_ONCE),
-            executions,
         }
     }
 
@@ -123,6 +111,9 @@ impl Executables {
     }
 
     async fn look_in_time(&self, peer: &Arc<Peer>) -> Result<Look, String> {
+        if let Some(look) = self.looks.at_once(peer) {
+            return Ok(look);
+        }
         match tokio::time::timeout(LONGEST_LOOK, self.look(Arc::clone(peer))).await {
             Ok(Ok(look)) => Ok(look),
             Ok(Err(error)) => Err(format!("cannot look at its executable: {error}")),
@@ -134,10 +125,12 @@ impl Executables {
     /// own, and each user has only a few of those.
     async fn look(&self, peer: Arc<Peer>) -> io::Result<Look> {
         let turn = self.looking.wait(peer.credentials().uid.effective).await;
-        let seen = Arc::clone(&self.seen);
-        let executions = self.executions.clone();
+        if let Some(look) = self.looks.at_once(&peer) {
+            return Ok(look); // somebody else has looked meanwhile
+        }
+        let looks = Arc::clone(&self.looks);
         let look = spawn_blocking(move || {
-            let look = look(&peer, &seen, executions.as_deref());
+            let look = looks.look(&peer);
             drop(turn);
             look
         });
@@ -145,102 +138,10 @@ impl Executables {
     }
 }
 
-fn look(peer: &Peer, seen: &Seen, executions: Option<&Executions>) -> io::Result<Look> {
-    let link = peer.exe_link()?;
-    let file = match peer.open_exe() {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let why = format!("only its user may read its executable {}", link.display());
-            return Ok(Look::nothing(why));
-        }
-        Err(error) => return Err(error),
-    };
-    let metadata = file.metadata()?;
-    let image = peer.image();
-    if !Image::of_file(&file)?.is(&image) {
-        return Err(io::Error::other("the process has executed another program"));
-    }
-    let strength = match executions.map_or(Ok(Execution::NotSeen), |all| all.of(peer, &file))? {
-        Execution::Seen => Strength::Kernel,
-        Execution::NotSeen => Strength::Weak,
-        Execution::Another => {
-            let why = format!("it executed another file than {}, which its link shows now", link.display());
-            return Ok(Look::nothing(why));
-        }
-    };
-    let sight = match seen.sight(peer.process(), image) {
-        Some(sight) => sight,
-        None => match first_sight(&link, &metadata, image) {
-            Ok(sight) => sight,
-            Err(why) => return Ok(Look::nothing(why)),
-        },
-    };
-    // A path that was not there may come to be; one that was is never taken away.
-    let path = match &sight.path {
-        Some(path) => Ok(Arc::clone(path)),
-        None => confirmed_path(&link, image),
-    };
-    let sight = Sight { image, path: path.as_ref().ok().cloned() };
-    // The process must have been there until now, or the next one with its number would be remembered.
-    if peer.alive() {
-        seen.remember(peer.process(), sight);
-    }
-    let hashable = if served_by_a_process(&file)? {
-        Err("its executable lies on a file system that some process serves, which may show each reader \
-             another content"
-            .to_owned())
-    } else {
-        Ok(State::from(&metadata))
-    };
-    Ok(Look { path, hashable, strength })
-}
-
-impl Look {
-    fn nothing(why: String) -> Self {
-        Self { path: Err(why.clone()), hashable: Err(why), strength: Strength::Weak }
-    }
-}
-
-/// The file must still be where it was started from, or nothing is known about where it came from.
-fn first_sight(link: &Path, metadata: &Metadata, image: Image) -> Result<Sight, String> {
-    use std::os::unix::{ffi::OsStrExt, fs::MetadataExt};
-    if !metadata.is_file() {
-        return Err("its executable is not a regular file".to_owned());
-    }
-    // A memfd has no name either, and is shown as /memfd:name (deleted).
-    if metadata.nlink() == 0 || link.as_os_str().as_bytes().ends_with(b" (deleted)") {
-        return Err("its executable had been deleted or replaced, or never had a name, when it was first \
-                    seen; restart it"
-            .to_owned());
-    }
-    Ok(Sight { image, path: None })
-}
-
-/// A process in a mount namespace of its own can have any file under any name, so a path counts only if
-/// this process, in its own namespace, finds the same file there.
-fn confirmed_path(link: &Path, image: Image) -> Result<Arc<str>, String> {
-    let Some(text) = link.to_str().filter(|_| link.is_absolute()) else {
-        return Err(format!("{} is not an absolute path in UTF-8", link.display()));
-    };
-    match Image::at_path(link) {
-        Ok(found) if found.is(&image) => Ok(text.into()),
-        Ok(_) => Err(format!("the agent sees another file at {text} than the one that it runs")),
-        Err(error) => Err(format!("the agent does not see {text}: {error}")),
-    }
-}
-
-/// FUSE: its server is asked for each read, and can answer the one that hashes otherwise than the one
-/// that executes.
-fn served_by_a_process(file: &File) -> io::Result<bool> {
-    Ok(rustix::fs::fstatfs(file)?.f_type as u64 == FUSE)
-}
-
 const FROM_PATH: &str = "path of the executable, confirmed by the agent's own view of it";
 const FROM_NOTES: &str = "notes in the file behind /proc/PID/exe";
 const FROM_HASH: &str = "hash of the file behind /proc/PID/exe";
 
-const FUSE: u64 = 0x6573_5546;
-const PROCESSES: usize = 65_536;
 const LOOKS_AT_ONCE: usize = 4;
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// A large file from a slow disk; afterwards it is known.

@@ -11,7 +11,7 @@ mod builtin;
 pub mod cgroups;
 mod config;
 mod evidence;
-mod executables;
+pub mod executables;
 mod file;
 #[cfg(test)]
 mod fuzz;

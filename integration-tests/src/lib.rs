@@ -10,6 +10,7 @@ pub mod attacker;
 pub mod cluster;
 pub mod daemon;
 pub mod engine;
+pub mod figures;
 mod folder;
 pub mod needs;
 pub mod node;

@@ -17,10 +17,11 @@ use crate::running::{Running, eventually, pid};
 /// How long a debug build on a loaded machine may take to be up.
 const START: Duration = Duration::from_secs(30);
 
-/// The `writ` that cargo built beside the tests.
+/// The `writ` that cargo built beside the tests, or of the profile that `WRIT_PROFILE` names.
 #[must_use]
 pub fn writ_binary() -> PathBuf {
-    let path = built("debug").join("writ");
+    let profile = std::env::var("WRIT_PROFILE");
+    let path = built(profile.as_deref().unwrap_or("debug")).join("writ");
     assert!(path.exists(), "{} is not built; run: cargo xtask test build", path.display());
     path
 }

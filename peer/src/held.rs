@@ -16,7 +16,7 @@ use std::{
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 
 use crate::{
-    Credentials, Image, Kin, PinError, Process, Status, now::Now, pidfd::PidFd, pin::says_gone, status,
+    Credentials, Exe, Image, Kin, PinError, Process, Status, now::Now, pidfd::PidFd, pin::says_gone, status,
 };
 
 /// A process, held by its pidfd and its /proc directory, with what it was when that began.
@@ -211,6 +211,11 @@ impl Peer {
     pub fn exe_link(&self) -> io::Result<PathBuf> {
         let link = readlinkat(&self.dir, "exe", Vec::with_capacity(256))?;
         Ok(OsString::from_vec(link.into_bytes()).into())
+    }
+
+    /// The file that it runs now, and in which state that is. It does not block.
+    pub fn exe(&self) -> io::Result<Exe> {
+        Exe::of_process(self.dir.as_fd())
     }
 
     /// The very file that it runs, wherever that lies. May block on a slow file system.

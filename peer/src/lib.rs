@@ -36,7 +36,7 @@ mod watch;
 pub use credentials::{Credentials, Ids};
 pub use executions::{Execution, Executions};
 pub use held::{Changed, Peer};
-pub use image::Image;
+pub use image::{Exe, Image};
 pub use kin::{Kin, Terminal};
 pub use listener::{Counts, Listener};
 pub use pin::{PinError, Pinning};

@@ -10,6 +10,7 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256};
 use parking_lot::Mutex;
+use peer::Exe;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::elf;
@@ -118,6 +119,25 @@ impl State {
             return false;
         };
         now > Duration::new(seconds, nanos) + tick
+    }
+}
+
+impl State {
+    /// Whether its device is a disk, whose number no other file system ever gets unless root mounts one there.
+    pub(super) fn is_on_disk(&self) -> bool {
+        rustix::fs::major(self.device) != 0
+    }
+}
+
+impl From<&Exe> for State {
+    fn from(exe: &Exe) -> Self {
+        Self {
+            device: exe.image.device,
+            inode: exe.image.inode,
+            size: exe.size,
+            modified: exe.modified,
+            changed: exe.changed,
+        }
     }
 }
 

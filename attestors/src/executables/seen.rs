@@ -17,11 +17,13 @@ pub(super) struct Sight {
     pub(super) image: Image,
     /// The path, if the agent saw the same file there.
     pub(super) path: Option<Arc<str>>,
+    /// The type of its file system, if that file system answers by itself.
+    pub(super) local: Option<u64>,
 }
 
 impl Sight {
     fn says(&self, other: &Self) -> bool {
-        self.image.is(&other.image) && self.path == other.path
+        self.image.is(&other.image) && (&self.path, self.local) == (&other.path, other.local)
     }
 }
 
@@ -47,6 +49,21 @@ impl Seen {
     /// What was seen of this process while it ran this image.
     pub(super) fn sight(&self, process: Process, image: Image) -> Option<Sight> {
         self.memory.lock().sights.get(&process).filter(|sight| sight.image.is(&image)).cloned()
+    }
+
+    /// The same as [`Self::remember`] if it takes no time; false if it would.
+    pub(super) fn remember_at_once(&self, process: Process, sight: Sight) -> bool {
+        let mut memory = self.memory.lock();
+        if memory.sights.get(&process).is_some_and(|known| known.says(&sight)) {
+            return true;
+        }
+        let has_room = memory.sights.len() < self.most || memory.sights.contains_key(&process);
+        let is_quick = has_room && memory.until_clearing > 1;
+        if is_quick {
+            memory.sights.insert(process, sight);
+            memory.until_clearing -= 1;
+        }
+        is_quick
     }
 
     /// Remembers it, if there is room: the living are never forgotten in favour of others, or one user
@@ -89,7 +106,7 @@ mod tests {
     fn start() -> (Child, Process, Sight) {
         let child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
         let peer = Peer::open(child.id()).expect("held");
-        (child, peer.process(), Sight { image: peer.image(), path: Some("/cat".into()) })
+        (child, peer.process(), Sight { image: peer.image(), path: Some("/cat".into()), local: None })
     }
 
     fn end(mut child: Child) {

@@ -7,6 +7,7 @@ mod crowds;
 mod files;
 mod limits;
 mod pids;
+mod records;
 
 use std::env;
 use std::os::unix::process::CommandExt as _;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use integration_tests::daemon::{Agent, Server};
 use integration_tests::engine::{Container, Engine, IMAGE};
+use integration_tests::figures::first_and_later;
 use integration_tests::{Answer, Folder, eventually, test_workload};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -72,6 +73,28 @@ fn a_container_of_docker_has_what_its_labels_variables_and_image_entitle_it_to()
 fn a_container_of_podman_has_what_its_labels_variables_and_image_entitle_it_to() {
     let Some(engine) = Engine::podman() else { return };
     labels_variables_and_image(&engine);
+}
+
+#[test]
+fn what_docker_said_is_known_without_asking_again() {
+    let Some(engine) = Engine::docker() else { return };
+    is_asked_once(&engine);
+}
+
+#[test]
+fn what_podman_said_is_known_without_asking_again() {
+    let Some(engine) = Engine::podman() else { return };
+    is_asked_once(&engine);
+}
+
+fn is_asked_once(engine: &Engine) {
+    let node = Node::of(engine);
+    for _ in 0..3 {
+        let container = engine.container(&node.public(), &["--label", "role=planner"]);
+        let pid = engine.first_process(&container);
+        let (first, later) = first_and_later("docker", || node.explain(pid));
+        assert!(later < first, "{later} µs from memory, {first} µs from the engine");
+    }
 }
 
 fn labels_variables_and_image(engine: &Engine) {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use integration_tests::cluster::{self, Cluster, Container};
 use integration_tests::daemon::{Agent, Server};
+use integration_tests::figures::first_and_later;
 use integration_tests::spire::PATIENCE;
 use integration_tests::{Answer, Folder, Running, eventually, test_workload};
 use serde_json::{Value, json};
@@ -152,6 +153,10 @@ fn a_pod_is_who_its_kubelet_says_and_stays_so_while_the_kubelet_is_away() {
     node.entry("/in-the-pod", &of_the_pod);
     let both = ["/in-the-pod", "/planner"];
 
+    let pid = node.cluster.processes(&planner)[0].to_string();
+    let explain = || node.agent.run(&["explain", "--pid", &pid, "--output", "json"]).done().json();
+    let (first, later) = first_and_later("k8s", explain);
+    assert!(later < first, "{later} µs from memory, {first} µs from the kubelet");
     node.is(&planner, &both);
     node.is_nobody(&of_another_account);
     node.is_nobody(&without_the_label);

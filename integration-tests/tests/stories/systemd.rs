@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integration_tests::eventually;
+use integration_tests::figures::first_and_later;
 use integration_tests::systemd::Host;
 use serde_json::{Value, json};
 
@@ -133,6 +134,20 @@ fn the_tests_of_the_systemd_example_pass_with_a_unit_that_is_started_for_them() 
     }
     let left = node.host.run(&["systemctl", "list-units", "--plain", "--no-legend", "writ-attest-test-*"]);
     assert_eq!(left.out, "", "the unit ended with its test");
+}
+
+#[test]
+fn where_the_file_of_a_unit_is_is_known_without_asking_again() {
+    let Some(node) = Node::up() else { return };
+    for unit in ["one", "two", "three"] {
+        let unit = format!("{unit}.service");
+        let start = ["systemd-run", "--quiet", "--unit", &unit, "sleep", "1000"];
+        let _ = node.host.run(&start).done();
+        let shown = node.host.run(&["systemctl", "show", "--property=MainPID", "--value", &unit]).done();
+        let explain = ["explain", "--pid", shown.out.trim(), "--output", "json"];
+        let (first, later) = first_and_later("systemd", || node.writ(&explain).done().json());
+        assert!(later < first, "{later} µs from memory, {first} µs from systemd");
+    }
 }
 
 #[test]

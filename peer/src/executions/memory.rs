@@ -9,6 +9,11 @@ use super::record::{File, Record, What};
 pub(super) struct Memory {
     processes: HashMap<u32, Known>,
     most: usize,
+    /// Whether something happened of which nothing is known, so that who is unknown may have executed
+    /// anything.
+    has_gaps: bool,
+    /// Until when maps may have gone unrecorded.
+    unmapped_until: u64,
 }
 
 /// What is known of a process.
@@ -28,24 +33,42 @@ pub(super) enum Runs {
     Found(File),
     /// It is between two programs.
     Nothing,
-    /// What was seen makes no sense.
+    /// It may have executed something while records were lost, or what was seen makes no sense.
     Unclear,
+    /// It was never heard of.
+    Unknown,
 }
 
 impl Memory {
     /// Of at most so many processes; of more nothing is known.
     pub(super) fn new(most: usize) -> Self {
-        Self { processes: HashMap::new(), most }
+        Self { processes: HashMap::new(), most, has_gaps: false, unmapped_until: 0 }
     }
 
-    /// What the process with this pid runs, if that is known.
-    pub(super) fn runs(&self, pid: u32) -> Option<Runs> {
-        self.processes.get(&pid).map(|known| known.runs)
+    /// What the process with this pid runs.
+    pub(super) fn runs(&self, pid: u32) -> Runs {
+        let unknown = if self.has_gaps { Runs::Unclear } else { Runs::Unknown };
+        self.processes.get(&pid).map_or(unknown, |known| known.runs)
     }
 
-    /// Nothing is known any more.
+    /// Whether a map in this process says what it executed.
+    pub(super) fn awaits_map(&self, pid: u32) -> bool {
+        self.processes.get(&pid).is_some_and(|known| known.runs == Runs::Nothing)
+    }
+
+    /// Records of programs and processes were lost: whatever is known may have changed.
     pub(super) fn forget(&mut self) {
         self.processes.clear();
+        self.has_gaps = true;
+    }
+
+    /// Records of maps were lost, which were of `until` at the latest. Who is between two programs then, or
+    /// executes one until then, cannot be told; whoever did not execute anything still runs what it ran.
+    pub(super) fn doubt(&mut self, until: u64) {
+        self.unmapped_until = self.unmapped_until.max(until);
+        for known in self.processes.values_mut().filter(|known| known.runs == Runs::Nothing) {
+            known.runs = Runs::Unclear;
+        }
     }
 
     /// A process was found running this, some time after `at`.
@@ -61,16 +84,18 @@ impl Memory {
         match record.what {
             What::Exec { pid } => {
                 let too_late = self.processes.get(&pid).is_some_and(|known| at < known.at);
-                let runs = if too_late { Runs::Unclear } else { Runs::Nothing };
+                let untold = too_late || at <= self.unmapped_until;
+                let runs = if untold { Runs::Unclear } else { Runs::Nothing };
                 self.put(pid, Known { runs, at });
             }
             // INVARIANT: the kernel maps the program itself before its interpreter and before it lets any
-            // code of it run, so the first file that is mapped is what was executed. What has no inode (an
-            // executable stack) is no file.
-            What::Map { pid, file } if file.inode != 0 => {
+            // code of it run, so the first file that is mapped is what was executed. But if code can run
+            // without any file, as from an executable stack, a program with nothing to be mapped could
+            // choose what is mapped first.
+            What::Map { pid, file } => {
                 if let Some(known) = self.processes.get_mut(&pid) {
                     if known.runs == Runs::Nothing && at >= known.at {
-                        known.runs = Runs::Executed(file);
+                        known.runs = if file.inode == 0 { Runs::Unclear } else { Runs::Executed(file) };
                     }
                     known.at = known.at.max(at);
                 }
@@ -86,13 +111,15 @@ impl Memory {
                 self.processes.remove(&pid);
             }
             What::Lost => self.forget(),
-            What::Map { .. } | What::Other => {}
+            What::Other => {}
         }
     }
 
     fn put(&mut self, pid: u32, known: Known) {
         if self.processes.len() < self.most || self.processes.contains_key(&pid) {
             self.processes.insert(pid, known);
+        } else {
+            self.has_gaps = true;
         }
     }
 }
@@ -116,36 +143,36 @@ mod tests {
 
     fn ran(pid: u32, program: File) -> [What; 4] {
         let map = |file| What::Map { pid, file };
-        [What::Exec { pid }, map(STACK), map(program), map(LOADER)]
+        [What::Exec { pid }, map(program), map(LOADER), map(STACK)]
     }
 
     #[test]
     fn the_first_file_that_is_mapped_after_exec_is_what_was_executed() {
-        assert_eq!(after(&ran(7, PROGRAM)).runs(7), Some(Runs::Executed(PROGRAM)));
-        assert_eq!(after(&[What::Exec { pid: 7 }]).runs(7), Some(Runs::Nothing));
-        assert_eq!(after(&ran(7, PROGRAM)[1..]).runs(7), None);
+        assert_eq!(after(&ran(7, PROGRAM)).runs(7), Runs::Executed(PROGRAM));
+        assert_eq!(after(&[What::Exec { pid: 7 }]).runs(7), Runs::Nothing);
+        assert_eq!(after(&ran(7, PROGRAM)[1..]).runs(7), Runs::Unknown);
         let twice = [ran(7, SHELL), ran(7, PROGRAM)].concat();
-        assert_eq!(after(&twice).runs(7), Some(Runs::Executed(PROGRAM)));
+        assert_eq!(after(&twice).runs(7), Runs::Executed(PROGRAM));
     }
 
     #[test]
     fn a_child_runs_what_its_parent_ran_until_it_executes() {
         let mut steps = ran(7, SHELL).to_vec();
         steps.push(What::Fork { pid: 8, parent: 7 });
-        assert_eq!(after(&steps).runs(8), Some(Runs::Executed(SHELL)));
+        assert_eq!(after(&steps).runs(8), Runs::Executed(SHELL));
         steps.extend(ran(8, PROGRAM));
-        assert_eq!(after(&steps).runs(8), Some(Runs::Executed(PROGRAM)));
-        assert_eq!(after(&steps).runs(7), Some(Runs::Executed(SHELL)));
+        assert_eq!(after(&steps).runs(8), Runs::Executed(PROGRAM));
+        assert_eq!(after(&steps).runs(7), Runs::Executed(SHELL));
     }
 
     #[test]
     fn a_process_with_the_pid_of_one_that_ended_inherits_nothing_from_it() {
         let mut steps = ran(7, PROGRAM).to_vec();
         steps.push(What::Exit { pid: 7 });
-        assert_eq!(after(&steps).runs(7), None);
+        assert_eq!(after(&steps).runs(7), Runs::Unknown);
         let mut steps = ran(7, PROGRAM).to_vec();
         steps.push(What::Fork { pid: 7, parent: 99 });
-        assert_eq!(after(&steps).runs(7), None, "of its parent nothing is known");
+        assert_eq!(after(&steps).runs(7), Runs::Unknown, "of its parent nothing is known");
     }
 
     #[test]
@@ -153,12 +180,12 @@ mod tests {
         let mut memory = after(&ran(7, PROGRAM));
         memory.found(7, SHELL, 1);
         memory.found(8, SHELL, 1);
-        assert_eq!(memory.runs(7), Some(Runs::Executed(PROGRAM)));
-        assert_eq!(memory.runs(8), Some(Runs::Found(SHELL)));
+        assert_eq!(memory.runs(7), Runs::Executed(PROGRAM));
+        assert_eq!(memory.runs(8), Runs::Found(SHELL));
         for what in ran(8, PROGRAM) {
             memory.note(Record { at: 99, what });
         }
-        assert_eq!(memory.runs(8), Some(Runs::Executed(PROGRAM)));
+        assert_eq!(memory.runs(8), Runs::Executed(PROGRAM));
     }
 
     #[test]
@@ -166,9 +193,39 @@ mod tests {
         let mut memory = after(&ran(7, PROGRAM));
         memory.note(Record { at: 5, what: What::Exec { pid: 7 } });
         memory.note(Record { at: 6, what: What::Map { pid: 7, file: LOADER } });
-        assert_eq!(memory.runs(7), Some(Runs::Unclear));
+        assert_eq!(memory.runs(7), Runs::Unclear);
         memory.note(Record { at: 0, what: What::Lost });
-        assert_eq!(memory.runs(7), None);
+        assert_eq!([7, 8].map(|pid| memory.runs(pid)), [Runs::Unclear; 2], "who knows what they executed");
+        memory.note(Record { at: 90, what: What::Fork { pid: 8, parent: 7 } });
+        assert_eq!(memory.runs(8), Runs::Unclear);
+        for what in ran(8, PROGRAM) {
+            memory.note(Record { at: 99, what });
+        }
+        assert_eq!(memory.runs(8), Runs::Executed(PROGRAM), "who executes something is known again");
+    }
+
+    #[test]
+    fn a_program_with_an_executable_stack_may_have_chosen_what_is_mapped_first() {
+        let steps =
+            [What::Exec { pid: 7 }, What::Map { pid: 7, file: STACK }, What::Map { pid: 7, file: PROGRAM }];
+        assert_eq!(after(&steps).runs(7), Runs::Unclear);
+    }
+
+    #[test]
+    fn lost_maps_make_unclear_only_who_executed_something_meanwhile() {
+        let mut steps = ran(7, PROGRAM).to_vec();
+        steps.push(What::Exec { pid: 8 });
+        let mut memory = after(&steps);
+        memory.doubt(50);
+        for (at, pid) in [(40, 9), (51, 10)] {
+            for what in ran(pid, SHELL) {
+                memory.note(Record { at, what });
+            }
+        }
+        memory.note(Record { at: 60, what: What::Map { pid: 8, file: PROGRAM } });
+        assert_eq!(memory.runs(7), Runs::Executed(PROGRAM));
+        assert_eq!([8, 9].map(|pid| memory.runs(pid)), [Runs::Unclear; 2]);
+        assert_eq!(memory.runs(10), Runs::Executed(SHELL));
     }
 
     #[test]
@@ -178,6 +235,7 @@ mod tests {
             memory.note(Record { at: 50, what: What::Exec { pid } });
         }
         assert_eq!(memory.processes.len(), 4);
-        assert_eq!(memory.runs(7), Some(Runs::Executed(PROGRAM)));
+        assert_eq!(memory.runs(999), Runs::Unclear, "there was no room to remember it");
+        assert_eq!(memory.runs(7), Runs::Executed(PROGRAM));
     }
 }

@@ -3,7 +3,8 @@
 //! A process can make its `/proc/PID/exe` link point at another program (`PR_SET_MM_MAP` in a user namespace
 //! of its own). So the link alone proves little. The kernel's perf events record, while a program is
 //! executed and before any of its code runs, which file is mapped; nobody else can write such a record, and
-//! nobody waits for this process to read it. `docs/decisions/0018-what-was-executed.md` says
+//! nobody waits for this process to read it. Whoever makes records without end may make some of them be lost:
+//! then whatever was executed at that time is unclear, and what did not execute anything stays known. `docs/decisions/0018-what-was-executed.md` says
 //! what else was considered.
 
 mod memory;
@@ -11,10 +12,11 @@ mod record;
 mod ring;
 
 use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs, io,
     os::fd::AsFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -26,14 +28,14 @@ use nix::{
     sys::prctl,
 };
 use rustix::{
-    fs::{fstatfs, statfs},
+    fs::statfs,
     time::{ClockId, clock_gettime},
 };
 
 use self::{
     memory::{Memory, Runs},
     record::{File, Record, What, parse},
-    ring::Ring,
+    ring::{Of, Ring},
 };
 use crate::{Image, Peer};
 
@@ -42,6 +44,7 @@ use crate::{Image, Peer};
 pub struct Executions {
     state: Mutex<State>,
     lost: AtomicU64,
+    unclear: AtomicU64,
 }
 
 /// What is to be thought of the executable of a process.
@@ -49,53 +52,61 @@ pub struct Executions {
 pub enum Execution {
     /// The kernel recorded that this process, or the one that it was forked from, executed this very file.
     Seen,
-    /// Nothing is known: it began before the records did, some were lost, or its file system names files
-    /// otherwise than the records do.
+    /// Nothing is known: it began before the records did, or its file system names files otherwise than the
+    /// records do.
     NotSeen,
+    /// It may have executed something while records were lost, or in a way in which they do not tell what
+    /// (with an executable stack).
+    Unclear,
     /// It executed another file. Its link is a lie.
     Another,
 }
 
 #[derive(Debug)]
 struct State {
-    rings: Vec<Ring>,
+    /// Of programs and processes, by processor.
+    tasks: HashMap<u32, Ring>,
+    /// Of files that were mapped.
+    maps: HashMap<u32, Ring>,
+    /// Of the maps of all processors.
+    room: usize,
     processors: String,
     bytes: Vec<u8>,
     /// Read, and not yet in order.
     waiting: Vec<Record>,
     memory: Memory,
-    /// Whether those who run must be looked up, for want of records.
-    is_survey_due: bool,
 }
 
 impl Executions {
     /// Asks for the records of every processor, and starts a thread that reads them. Fails, with what to
     /// tell an administrator, where the kernel does not give them.
     pub fn open() -> Result<Arc<Self>, String> {
-        Self::with_memory(PROCESSES)
+        let executions = Self::read_when_asked(ROOM_OF_ALL)?;
+        let reader = Arc::downgrade(&executions);
+        let named = thread::Builder::new().name("executions".to_owned());
+        named.spawn(move || keep_reading(&reader)).map_err(failed)?;
+        Ok(executions)
     }
 
-    fn with_memory(processes: usize) -> Result<Arc<Self>, String> {
-        let failed = |error: io::Error| match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => {
-                "the kernel gives its records of executed programs only with CAP_PERFMON".to_owned()
-            }
-            _ => format!("cannot have the kernel's records of executed programs (perf events): {error}"),
-        };
+    /// The same without that thread, and with so many bytes for maps that have been recorded and not yet read:
+    /// the kernel has more to tell than fits whenever nobody has asked for long.
+    pub fn read_when_asked(room: usize) -> Result<Arc<Self>, String> {
         let mut state = State {
-            rings: Vec::new(),
+            tasks: HashMap::new(),
+            maps: HashMap::new(),
+            room,
             processors: String::new(),
             bytes: Vec::new(),
             waiting: Vec::new(),
-            memory: Memory::new(processes),
-            is_survey_due: false,
+            memory: Memory::new(PROCESSES),
         };
-        state.open_rings().map_err(failed)?;
+        let processors = fs::read_to_string(PROCESSORS).map_err(failed)?;
+        state.open_rings(processors).map_err(failed)?;
         // This gives a thread the name that it has, which is recorded like anybody's.
         let renamed = prctl::get_name().and_then(|name| prctl::set_name(&name));
         renamed.map_err(|error| failed(error.into()))?;
         let mut heard = false;
-        state.rings.iter_mut().for_each(|ring| {
+        state.tasks.values_mut().for_each(|ring| {
             let _ = ring.read(&mut state.bytes);
             heard |= !state.bytes.is_empty();
         });
@@ -104,40 +115,59 @@ impl Executions {
         }
         state.bytes.clear();
         state.survey();
-        let executions = Arc::new(Self { state: Mutex::new(state), lost: AtomicU64::new(0) });
-        let reader = Arc::downgrade(&executions);
-        let named = thread::Builder::new().name("executions".to_owned());
-        named.spawn(move || keep_reading(&reader)).map_err(failed)?;
-        Ok(executions)
+        let [lost, unclear] = [0, 0].map(AtomicU64::new);
+        Ok(Arc::new(Self { state: Mutex::new(state), lost, unclear }))
     }
 
-    /// What is to be thought of the executable of this peer, which is open as `file`. Open it before asking:
-    /// whatever was executed before it was opened has been recorded by now.
-    pub fn of(&self, peer: &Peer, file: &fs::File) -> io::Result<Execution> {
-        let image = Image::of_file(file)?;
-        let is_comparable = COMPARABLE.contains(&(fstatfs(file)?.f_type as u64));
+    /// What is to be thought of the executable of this peer, of which `image` and the type of its
+    /// `file_system` were read. Read them before asking: whatever was executed before has been recorded by now.
+    pub fn of(&self, peer: &Peer, image: Image, file_system: u64) -> Execution {
         let mut state = self.lock();
-        self.read(&mut state);
-        let (ran, seen) = match state.memory.runs(peer.pid()) {
-            Some(Runs::Executed(ran)) if is_comparable => (ran, true),
-            Some(Runs::Found(ran)) if is_comparable => (ran, false),
-            _ => return Ok(Execution::NotSeen),
+        self.judge(&mut state, peer, image, file_system)
+    }
+
+    /// The same, if it can be said without waiting and without reading much.
+    pub fn at_once(&self, peer: &Peer, image: Image, file_system: u64) -> Option<Execution> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
         };
-        drop(state);
+        let unread: usize = state.tasks.values().chain(state.maps.values()).map(Ring::unread).sum();
+        (unread <= LITTLE).then(|| self.judge(&mut state, peer, image, file_system))
+    }
+
+    fn judge(&self, state: &mut State, peer: &Peer, image: Image, file_system: u64) -> Execution {
+        self.read(state);
+        if !COMPARABLE.contains(&file_system) {
+            return Execution::NotSeen;
+        }
+        let runs = state.memory.runs(peer.pid());
         // The pid was this process's all the time only if it still lives.
         if !peer.alive() {
-            return Ok(Execution::NotSeen);
+            return Execution::NotSeen;
         }
-        Ok(match (ran == file_of(image), seen) {
-            (true, true) => Execution::Seen,
-            (true, false) => Execution::NotSeen,
-            (false, _) => Execution::Another,
-        })
+        let file = file_of(image);
+        match runs {
+            Runs::Executed(ran) if ran == file => Execution::Seen,
+            Runs::Found(ran) if ran == file => Execution::NotSeen,
+            Runs::Executed(_) | Runs::Found(_) => Execution::Another,
+            Runs::Unknown => Execution::NotSeen,
+            Runs::Unclear | Runs::Nothing => {
+                self.unclear.fetch_add(1, Relaxed);
+                Execution::Unclear
+            }
+        }
     }
 
-    /// How often records were lost, and with them all that was known.
+    /// How often records were lost.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
+    }
+
+    /// How often it was unclear what a process had executed.
+    pub fn unclear(&self) -> u64 {
+        self.unclear.load(Relaxed)
     }
 
     fn read(&self, state: &mut State) {
@@ -152,13 +182,22 @@ impl Executions {
 }
 
 impl State {
-    fn open_rings(&mut self) -> io::Result<()> {
-        let processors = fs::read_to_string(PROCESSORS)?;
+    /// Rings for these processors, where there are none yet.
+    fn open_rings(&mut self, processors: String) -> io::Result<()> {
         let numbers =
             listed(&processors).ok_or_else(|| io::Error::other(format!("no list: {processors}")))?;
-        let room = (ROOM_OF_ALL / numbers.len().max(1)).clamp(LEAST_ROOM, MOST_ROOM);
+        let room = (self.room / numbers.len().max(1)).clamp(LEAST_ROOM, MOST_ROOM);
         let room = 1 << room.ilog2();
-        self.rings = numbers.into_iter().map(|number| Ring::open(number, room)).collect::<Result<_, _>>()?;
+        self.tasks.retain(|number, _| numbers.contains(number));
+        self.maps.retain(|number, _| numbers.contains(number));
+        for number in numbers {
+            if let Entry::Vacant(vacant) = self.tasks.entry(number) {
+                vacant.insert(Ring::open(number, room / 2, Of::Tasks)?);
+            }
+            if let Entry::Vacant(vacant) = self.maps.entry(number) {
+                vacant.insert(Ring::open(number, room, Of::Maps)?);
+            }
+        }
         self.processors = processors;
         Ok(())
     }
@@ -166,31 +205,54 @@ impl State {
     /// Takes note of everything that was recorded until now. False if something was lost.
     fn read(&mut self) -> bool {
         let until = now();
-        let mut is_whole = true;
-        for ring in &mut self.rings {
+        let [mut tasks_are_whole, mut maps_are_whole] = [true; 2];
+        let mut executing = HashSet::new();
+        for ring in self.tasks.values_mut() {
             self.bytes.clear();
-            is_whole &= ring.read(&mut self.bytes);
-            parse(&self.bytes, |record| self.waiting.push(record));
+            tasks_are_whole &= ring.read(&mut self.bytes);
+            parse(&self.bytes, |record| match record.what {
+                What::Lost => tasks_are_whole = false,
+                What::Other => {}
+                _ => self.waiting.push(record),
+            });
         }
-        is_whole &= self.waiting.iter().all(|record| record.what != What::Lost);
-        if !is_whole {
+        if !tasks_are_whole {
             self.waiting.clear();
             self.memory.forget();
-            self.is_survey_due = true;
-            return false;
         }
-        // Each processor has a ring of its own, so what came later on one may be read before what came
+        executing.extend(self.waiting.iter().filter_map(|record| match record.what {
+            What::Exec { pid } => Some(pid),
+            _ => None,
+        }));
+        for ring in self.maps.values_mut() {
+            self.bytes.clear();
+            maps_are_whole &= ring.read(&mut self.bytes);
+            parse(&self.bytes, |record| match record.what {
+                What::Lost => maps_are_whole = false,
+                // Most maps are of libraries, or of who makes maps without end. What came after the
+                // rings above were read may be of an exec that is not known yet.
+                What::Map { pid, .. }
+                    if record.at > until || executing.contains(&pid) || self.memory.awaits_map(pid) =>
+                {
+                    self.waiting.push(record);
+                }
+                _ => {}
+            });
+        }
+        if !maps_are_whole {
+            self.memory.doubt(now());
+        }
+        // Each processor has rings of its own, so what came later on one may be read before what came
         // earlier on another: that is done next time.
         self.waiting.sort_by_key(|record| record.at);
         let ripe = self.waiting.partition_point(|record| record.at <= until);
         self.waiting.drain(..ripe).for_each(|record| self.memory.note(record));
-        true
+        tasks_are_whole && maps_are_whole
     }
 
     /// Looks up what runs. It proves nothing about how that came about, but whoever runs something else
     /// later without having executed it is found out.
     fn survey(&mut self) {
-        self.is_survey_due = false;
         let Ok(processes) = fs::read_dir("/proc") else { return };
         for process in processes.flatten() {
             let name = process.file_name();
@@ -207,34 +269,50 @@ impl State {
         }
     }
 
-    /// Processors come and go, and each needs a ring.
-    fn follow_processors(&mut self) {
-        if fs::read_to_string(PROCESSORS).is_ok_and(|now| now != self.processors) {
-            if let Err(error) = self.open_rings() {
-                tracing::warn!(%error, "a processor came or went, and executed programs are no longer seen");
-                self.rings.clear();
-                self.processors.clear();
-            }
+    /// Processors come and go, and each needs rings. Whatever happened on a new one before it had some is
+    /// lost; whether any did is the answer.
+    fn follow_processors(&mut self) -> bool {
+        let Some(processors) = fs::read_to_string(PROCESSORS).ok().filter(|now| *now != self.processors)
+        else {
+            return false;
+        };
+        let known = self.tasks.len();
+        if let Err(error) = self.open_rings(processors) {
+            tracing::warn!(%error, "a processor came or went, and executed programs are no longer seen");
+            self.tasks.clear();
+            self.maps.clear();
+            self.processors.clear();
+        }
+        let is_lost = self.tasks.len() >= known || self.tasks.is_empty();
+        if is_lost {
             self.waiting.clear();
             self.memory.forget();
-            self.is_survey_due = true;
         }
+        is_lost
+    }
+}
+
+fn failed(error: io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            "the kernel gives its records of executed programs only with CAP_PERFMON".to_owned()
+        }
+        _ => format!("cannot have the kernel's records of executed programs (perf events): {error}"),
     }
 }
 
 /// Reads now and then, so that there is always room for what comes.
 fn keep_reading(executions: &Weak<Executions>) {
-    let mut surveyed = now();
+    if let Err(error) = ring::hurry() {
+        tracing::debug!(%error, "records of executed programs are read when there is time for it");
+    }
     while let Some(executions) = executions.upgrade() {
         let mut state = executions.lock();
-        state.follow_processors();
-        executions.read(&mut state);
-        // Whoever can cause it could cause it without end.
-        if state.is_survey_due && now().saturating_sub(surveyed) > REST_AFTER_SURVEY {
-            state.survey();
-            surveyed = now();
+        if state.follow_processors() {
+            executions.lost.fetch_add(1, Relaxed);
         }
-        let events: Vec<_> = state.rings.iter().map(Ring::event).collect();
+        executions.read(&mut state);
+        let events: Vec<_> = state.tasks.values().chain(state.maps.values()).map(Ring::event).collect();
         // Nobody waits while this waits, and nothing is kept alive that nobody else uses.
         drop(state);
         drop(executions);
@@ -276,11 +354,13 @@ const MOST_PROCESSORS: u32 = 8192;
 /// Forty bytes each.
 const PROCESSES: usize = 131_072;
 const ROOM_OF_ALL: usize = 16 << 20;
-const LEAST_ROOM: usize = 64 << 10;
-/// Together with its first page what any user may lock (`perf_event_mlock_kb`).
-const MOST_ROOM: usize = 512 << 10;
+const LEAST_ROOM: usize = 32 << 10;
+/// With half as much for programs and processes, and first pages, less than any user may lock
+/// (`perf_event_mlock_kb`).
+const MOST_ROOM: usize = 256 << 10;
+/// Read in some ten microseconds.
+const LITTLE: usize = 16 << 10;
 const READ_EVERY_MS: u16 = 250;
-const REST_AFTER_SURVEY: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

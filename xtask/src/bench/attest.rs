@@ -42,10 +42,12 @@ fn by_itself(pace: &Pace, table: &mut Table) -> Result<()> {
     let mut holding = Vec::new();
     let mut attesting = Vec::new();
     let mut watching = Vec::new();
+    let mut judging = Vec::new();
     for _ in 0..pace.runs {
         watching.push(example("cost_of_watching")?);
         holding.push(example("cost_of_holding")?);
         attesting.push(example("cost_of_attesting")?);
+        judging.push(example("cost_of_judging_nodes")?);
     }
     let row = |what: &str, runs: &[BTreeMap<String, f64>], key: &str| -> Result<Row> {
         let values: Option<Vec<f64>> = runs.iter().map(|run| run.get(key).copied()).collect();
@@ -65,6 +67,12 @@ fn by_itself(pace: &Pace, table: &mut Table) -> Result<()> {
     )?);
     let all = "every fact that the kernel alone answers, hash and names known, µs";
     table.add(row(all, &attesting, "all")?.at_most(100.0));
+    let fresh = "the same of a process never seen before, of a program that was, µs";
+    table.add(row(fresh, &attesting, "fresh")?.at_most(100.0));
+    for (of, key) in [("a chain of 8", "chain"), ("8 namesakes", "namesakes"), ("noise", "noise")] {
+        let what = format!("a node's payload of 64 KiB, RSA 4,096 with its slowest exponent, {of}, µs");
+        table.add(row(&what, &judging, key)?.at_most(5000.0));
+    }
     Ok(())
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let pace = if options.quick {
         Pace { runs: 1, seconds: 0.5, rounds: 20, entries: 10_000 }
     } else {
-        Pace { runs: 3, seconds: 2.0, rounds: 150, entries: 100_000 }
+        Pace { runs: 3, seconds: 2.0, rounds: 200, entries: 100_000 }
     };
     for name in &options.groups {
         let known = GROUPS.map(|(group, _)| group);
