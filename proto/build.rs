@@ -25,6 +25,7 @@ const SERVER: &[&str] = &[
     "spire/api/server/svid/v1/svid.proto",
     "spire/api/server/trustdomain/v1/trustdomain.proto",
     "writ/admin/v1/admin.proto",
+    "writ/audit/v1/audit.proto",
     "writ/node/v1/node.proto",
     "writ/node/v1/tasks.proto",
 ];

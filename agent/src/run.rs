@@ -35,7 +35,7 @@ use crate::{
     shell::Shell,
     spine::Kept,
     spine::Spine,
-    spool::{Spool, SpoolError, Terms as SpoolTerms},
+    spool::{self, Spool, SpoolError},
     state::{State, StateError},
     tasks::Home,
     tokens::Tokens,
@@ -71,9 +71,6 @@ pub enum Error {
     /// The agent's own state.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The audit records of this node.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
     /// `[attestors]` in the configuration.
     #[error(transparent)]
     Attestors(#[from] BadConfig),
@@ -91,6 +88,9 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The audit records.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The server turned a new agent away, or it lacks what it needs to join.
     #[error("{0}")]
     CannotJoin(String),
@@ -118,6 +118,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let upstream = Arc::new(Upstream::open(terms(&config)?, state.clone())?);
     let view = ViewFile::under(&config.state_dir);
     let kept = kept(&view, &keys, &upstream)?;
+    let spool = open_spool(&config, &upstream)?;
 
     let (identities, asked) = Identities::new();
     let identities = Arc::new(identities);
@@ -155,8 +156,6 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     .await?;
     let listener = Listener::bind(&agent_socket, private::MODE, pinning)?;
     let doubting = doubt(attestors.news().listen(), identities.clone());
-    let spool_terms = SpoolTerms::new(config.state_dir.join("audit"));
-    let spool = Spool::open(spool_terms, None, &state.key()?)?;
     let authorizer = Authorizer::open(&config.state_dir, home.clone(), spool.clone())?;
     let gates =
         Arc::new(AuthzDoor::new(identities.clone(), attestors.clone(), home.clone(), authorizer.clone()));
@@ -173,15 +172,16 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         tokio::spawn(socket::serve(listener, door, private::CONNECTIONS_PER_UID, watch.clone(), stopped));
 
     let (news, newsfeed) = mpsc::channel(NEWS_WAITING);
+    let records = spool.clone();
     let ready = Box::new(move |spiffe_id: SpiffeId| {
-        spool.know(&spiffe_id.to_string());
+        records.know(&spiffe_id.to_string());
         let health = health_address;
         ready.announce(Serving { spiffe_id, workload_socket, authz_socket, agent_socket, health });
     });
     let spine = Spine::new(Seed(rand::random()), config.svid_prefetch);
     let shell = Shell::new(
         spine,
-        upstream,
+        upstream.clone(),
         identities,
         tokens.clone(),
         home.clone(),
@@ -200,6 +200,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         },
         never = tokens.work() => match never {},
         never = authorizer.work() => match never {},
+        never = spool::work(&spool, &upstream) => match never {},
         never = watch.run() => match never {},
         never = doubting => match never {},
         _ = &mut closed => Err(Error::Broken("its thread has ended")),
@@ -240,6 +241,12 @@ fn attestors(
     Ok(all.on_failure(move |name| {
         failures.get(name).inspect(|counter| counter.increment());
     }))
+}
+
+/// What this node records. Under which name, it knows once it has joined.
+fn open_spool(config: &Config, upstream: &Upstream) -> Result<Spool, SpoolError> {
+    let node = upstream.certificate().map(|certificate| certificate.id.to_string());
+    Spool::open(spool::Terms::new(config.state_dir.join("spool")), node.as_deref(), &upstream.key())
 }
 
 fn terms(config: &Config) -> Result<Terms, Error> {

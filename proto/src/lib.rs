@@ -120,6 +120,13 @@ pub mod writ {
             v1, "writ.admin.v1"
         }
     }
+    /// Evidence: what nodes recorded, and what may be read of it.
+    pub mod audit {
+        generated! {
+            /// `writ.audit.v1`
+            v1, "writ.audit.v1"
+        }
+    }
     /// What an agent and its server say to each other.
     pub mod node {
         generated! {

@@ -10,4 +10,4 @@ mod glue;
 pub mod wire;
 
 pub use connect::{ConnectError, ServerAddress};
-pub use glue::{CallError, admin, attest, authority, bundles, mint, node, spire, tasks};
+pub use glue::{CallError, admin, attest, audit, authority, bundles, mint, node, recorder, spire, tasks};

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use registry::{Author, Command, Registry};
+use registry::{Author, Command, Registry, Revision};
 use store::{Judged, Log, Origin, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,6 +24,7 @@ pub(crate) struct Ledger {
     queue: mpsc::Sender<Message>,
     wakes: Wakes,
     changed: watch::Receiver<()>,
+    committed: watch::Receiver<Revision>,
 }
 
 /// A command that was not carried out, through no fault of whoever asked.
@@ -45,10 +46,12 @@ impl Ledger {
         let current = Arc::new(ArcSwap::from_pointee(registry));
         let wakes = Wakes::default();
         let (changes, changed) = watch::channel(());
+        let (commits, committed) = watch::channel(current.load().revision());
         let (newest, origin) = (Arc::new(ArcSwap::from_pointee(log.witness())), log.origin().cloned());
-        let writer = Writer::new(log, current.clone(), newest.clone(), wakes.clone(), changes, health);
+        let writer =
+            Writer::new(log, current.clone(), newest.clone(), wakes.clone(), (changes, commits), health);
         let end = writer.start(messages)?;
-        Ok((Self { current, newest, origin, queue, wakes, changed }, end))
+        Ok((Self { current, newest, origin, queue, wakes, changed, committed }, end))
     }
 
     /// The registry as of the last durable commit.
@@ -85,6 +88,23 @@ impl Ledger {
         let (answer, answered) = oneshot::channel();
         self.queue.send(Message::BackUp { to, answer }).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The audit leaves after `after`, so many at most.
+    pub(crate) async fn leaves(
+        &self,
+        after: Revision,
+        most: usize,
+    ) -> Result<Vec<(Revision, Vec<u8>)>, Unavailable> {
+        let stopped = || Unavailable("the server is stopping".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Message::Leaves { after, most, answer }).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The last durable revision, and each later one.
+    pub(crate) fn committed(&self) -> watch::Receiver<Revision> {
+        self.committed.clone()
     }
 
     /// What a witness shows that somebody kept. One that proves the log to be an older copy of itself ends

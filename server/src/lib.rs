@@ -7,6 +7,7 @@
 mod admit;
 mod api;
 mod attest;
+mod audit;
 pub mod backup;
 mod ca;
 mod callers;
@@ -29,6 +30,8 @@ mod versions;
 mod wakes;
 mod writer;
 
+pub use crate::audit::AuditError;
+
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use attestors::node::server::{ConfigError, NodeAttestors};
@@ -47,8 +50,8 @@ pub use turns::TurnError;
 pub use writer::WriterEnd;
 
 use crate::{
-    admit::TurnedAway, ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid, state::State,
-    tasks::Refusals, trust::Trust, turns::Turns, versions::Versions,
+    admit::TurnedAway, audit::Audit, ca::Ca, figures::Figures, ledger::Ledger, lost::Lost, own::OwnSvid,
+    state::State, tasks::Refusals, trust::Trust, turns::Turns, versions::Versions,
 };
 
 /// What everyone needs to reach a server that serves.
@@ -84,6 +87,9 @@ pub enum Error {
     /// The authorities' keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
+    /// The audit log cannot be used.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The certificate authority cannot start.
     #[error("the certificate authority cannot start: {0}")]
     Turn(#[from] TurnError),
@@ -136,6 +142,7 @@ struct Server {
     backing_up: tokio::sync::Mutex<()>,
     figures: Figures,
     versions: Versions,
+    audit: Audit,
 }
 
 const JOIN_AT_ONCE: usize = 32;
@@ -158,6 +165,9 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let (ledger, mut log_ended) =
         Ledger::start(registry, Box::new(log), health.clone()).map_err(Error::Thread)?;
 
+    let audit =
+        Audit::start(&config.state_dir, &config.trust_domain, ledger.current().log(), health.metrics())?;
+    tokio::spawn(audit::follow::follow(audit.clone(), ledger.clone()));
     let ca = Arc::new(Ca::open(config.ca_keys, &keys)?);
     let own = Arc::new(OwnSvid::new(&config.trust_domain));
     let turns = Arc::new(Turns::new(ledger.clone(), ca.clone(), own.clone(), health.clone()));
@@ -202,6 +212,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         backing_up: tokio::sync::Mutex::default(),
         figures: Figures::new(health.metrics()),
         versions: Versions::default(),
+        audit,
     });
     let turning = tokio::spawn(turns.run(shutdown.clone()));
     let mut doors = JoinSet::new();

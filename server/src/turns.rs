@@ -227,6 +227,9 @@ mod tests {
         fn commit(&mut self, group: &[Commit]) -> Result<(), StoreError> {
             if *self.1.lock() { Err(StoreError::Full) } else { self.0.commit(group) }
         }
+        fn leaves(&mut self, after: Revision, most: usize) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
+            self.0.leaves(after, most)
+        }
         fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
             self.0.tail(after)
         }

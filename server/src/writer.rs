@@ -43,6 +43,7 @@ pub(crate) struct Writer {
     newest: Arc<ArcSwap<Witness>>,
     wakes: Wakes,
     changes: watch::Sender<()>,
+    commits: watch::Sender<Revision>,
     health: Health,
     /// The revision at which old events are forgotten next.
     compact_at: u64,
@@ -60,11 +61,16 @@ pub(crate) enum Message {
     Decide(Box<dyn Job>),
     /// To copy the log to a file that is not there, and tell what is in the copy.
     BackUp { to: PathBuf, answer: oneshot::Sender<Result<Arc<Registry>, Unavailable>> },
+    /// The audit leaves after a revision.
+    Leaves { after: Revision, most: usize, answer: oneshot::Sender<Result<Leaves, Unavailable>> },
     /// What a witness that somebody kept shows.
     Judge { kept: Box<Witness>, answer: oneshot::Sender<Judged> },
     /// To close the log, whoever may still want something of it.
     Close,
 }
+
+/// Audit leaves with their revisions.
+type Leaves = Vec<(Revision, Vec<u8>)>;
 
 /// A command and where its answer goes.
 pub(crate) struct Asked<C: Command> {
@@ -148,11 +154,11 @@ impl Writer {
         current: Arc<ArcSwap<Registry>>,
         newest: Arc<ArcSwap<Witness>>,
         wakes: Wakes,
-        changes: watch::Sender<()>,
+        (changes, commits): (watch::Sender<()>, watch::Sender<Revision>),
         health: Health,
     ) -> Self {
         let compact_at = current.load().revision().0 + COMPACT_EVERY;
-        Self { log, current, newest, wakes, changes, health, compact_at }
+        Self { log, current, newest, wakes, changes, commits, health, compact_at }
     }
 
     /// Starts the thread. It ends with the queue, when it is told to, or when the log can take nothing
@@ -183,6 +189,10 @@ impl Writer {
                 Message::BackUp { to, answer } => {
                     let copied = self.log.backup(&to).map(|()| self.current.load_full());
                     drop(answer.send(copied.map_err(|error| Unavailable(error.to_string()))));
+                }
+                Message::Leaves { after, most, answer } => {
+                    let leaves = self.log.leaves(after, most);
+                    drop(answer.send(leaves.map_err(|error| Unavailable(error.to_string()))));
                 }
                 Message::Judge { kept, answer } => match self.log.judge(&kept) {
                     Ok(judged) => drop(answer.send(judged)),
@@ -243,7 +253,9 @@ impl Writer {
         self.health.ready(PART);
         let moved = group.moves_clocks();
         self.newest.store(Arc::new(self.log.witness()));
+        let revision = group.draft.revision();
         self.current.store(Arc::new(group.draft));
+        self.commits.send_replace(revision);
         group.touched.iter().for_each(|touched| self.wakes.wake(&touched.audience()));
         if moved {
             self.changes.send_replace(());
@@ -318,6 +330,9 @@ mod tests {
                 Some(error) => Err(error),
                 None => self.0.commit(group),
             }
+        }
+        fn leaves(&mut self, after: Revision, most: usize) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
+            self.0.leaves(after, most)
         }
         fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
             self.0.tail(after)

@@ -3,6 +3,7 @@
 //! Every implementation of [`Log`] keeps the same promises, and one contract suite checks them all.
 //! Lists, filters and pages come from the registry in memory, never from here.
 
+pub mod audit;
 mod error;
 pub mod memory;
 pub mod seal;
@@ -11,6 +12,7 @@ pub mod witness;
 
 use std::path::Path;
 
+pub use audit::{AuditLog, AuditReader, Batch, NewEntry};
 pub use error::StoreError;
 pub use memory::Memory;
 use registry::{Commit, LogId, Revision, Stored};
@@ -34,6 +36,9 @@ pub trait Log: Send {
 
     /// The commits after `after`, in order. [`StoreError::Compacted`] where some of them are forgotten.
     fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError>;
+
+    /// The audit leaves after `after`, so many at most, with their revisions. They are never forgotten.
+    fn leaves(&mut self, after: Revision, most: usize) -> Result<Vec<(Revision, Vec<u8>)>, StoreError>;
 
     /// Forgets the events up to and with `upto`. Objects and audit leaves stay.
     fn compact(&mut self, upto: Revision) -> Result<(), StoreError>;

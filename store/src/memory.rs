@@ -21,6 +21,7 @@ pub struct Memory {
     key: MacKey,
     /// One for each revision, from 0.
     leaves: Vec<Seal>,
+    records: Vec<Vec<u8>>,
 }
 
 impl Memory {
@@ -35,6 +36,7 @@ impl Memory {
             origin: None,
             key: MacKey::new([0; 32]),
             leaves: vec![Seal([0; 32])],
+            records: Vec::new(),
         }
     }
 }
@@ -64,6 +66,7 @@ impl Log for Memory {
             }
             self.revision = commit.revision;
             self.leaves.push(self.key.seal("leaves", &[&commit.leaf, &self.newest_leaf().0]));
+            self.records.push(commit.leaf.clone());
             self.events.push(commit.clone());
         }
         Ok(())
@@ -74,6 +77,11 @@ impl Log for Memory {
             return Err(StoreError::Compacted { upto: self.compacted });
         }
         Ok(self.events.iter().filter(|commit| commit.revision > after).cloned().collect())
+    }
+
+    fn leaves(&mut self, after: Revision, most: usize) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
+        let leaves = (1..).map(Revision).zip(self.records.iter().cloned());
+        Ok(leaves.skip_while(|(revision, _)| *revision <= after).take(most).collect())
     }
 
     fn compact(&mut self, upto: Revision) -> Result<(), StoreError> {

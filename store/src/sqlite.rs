@@ -12,6 +12,7 @@ use std::{
 };
 
 use mark::Mark;
+pub(crate) use open::create_private;
 use registry::{Change, Commit, Key, LogId, Object, Revision, Stored};
 use rusqlite::{Connection, Transaction, backup::Backup, params};
 
@@ -80,6 +81,11 @@ impl Log for Sqlite {
     fn tail(&mut self, after: Revision) -> Result<Vec<Commit>, StoreError> {
         self.unfenced()?;
         self.read_events(after)
+    }
+
+    fn leaves(&mut self, after: Revision, most: usize) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
+        self.unfenced()?;
+        self.read_leaves(after, most)
     }
 
     fn compact(&mut self, upto: Revision) -> Result<(), StoreError> {

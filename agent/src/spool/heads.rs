@@ -1,7 +1,7 @@
 //! Once a second the head is signed with the node's key, kept beside the spool and shown to the server:
 //! who has it notices when the end is missing or another one. And floods are summed up.
 
-use std::{path::PathBuf, time::Duration};
+use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use audit::{Head, SignedHead};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -31,10 +31,10 @@ impl Spool {
     /// Signs heads once a second with the key that the node has then, for as long as this is polled.
     pub async fn sign_heads(
         &self,
-        dir: PathBuf,
         key: impl Fn() -> PrivateKey,
         heads: watch::Sender<Option<SignedHead>>,
-    ) {
+    ) -> Infallible {
+        let dir = self.queue.dir.clone();
         let mut second = interval_at(Instant::now() + SECOND, SECOND);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut signed = 0;

@@ -8,6 +8,7 @@
 //! | `open` | what a former process left |
 //! | `marks` | whose spool it is, and what the server has of it |
 //! | `reader` | reading on where an upload stopped |
+//! | `upload` | to the server, which says what it has |
 //! | `heads` | once a second: the head is signed, floods are summed up |
 //!
 //! A permit is made from [`Recorded`], which exists only once its record survives a crash. What ends
@@ -18,6 +19,7 @@ mod marks;
 mod open;
 mod reader;
 mod segments;
+mod upload;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc, thread, time::Duration};
@@ -30,6 +32,7 @@ use audit::{
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+pub(crate) use self::upload::work;
 pub use self::{
     heads::Heads,
     reader::{Reader, Spooled},
@@ -59,6 +62,7 @@ pub struct Spool {
     queue: Arc<Queue>,
     shelf: Arc<Shelf>,
     floods: Arc<Mutex<Floods>>,
+    acknowledged: Arc<watch::Sender<(SpoolId, u64)>>,
     end: watch::Receiver<End>,
     /// Up to where the server has it.
     acknowledged: watch::Sender<(SpoolId, u64)>,
@@ -163,6 +167,7 @@ impl Spool {
 
     /// The server has everything up to and with this record of this spool.
     pub fn acknowledge(&self, spool: SpoolId, seq: u64) {
+        self.acknowledged.send_replace((spool, seq));
         self.queue.acknowledge(spool, seq);
         self.acknowledged.send_if_modified(|known| {
             let is_more = known.0 != spool || known.1 < seq;
@@ -179,6 +184,19 @@ impl Spool {
         let mut acknowledged = self.acknowledged.subscribe();
         let has = acknowledged.wait_for(|(of, last)| *of == spool && *last >= seq);
         tokio::time::timeout(within, has).await.is_ok_and(|has| has.is_ok())
+    }
+
+    /// Waits until the server has this record too, for as long as that takes.
+    pub async fn acknowledged(&self, recorded: Recorded) -> Result<(), Unrecorded> {
+        let spool = self.end.borrow().spool;
+        let mut acknowledged = self.acknowledged.subscribe();
+        let has = acknowledged.wait_for(|(of, seq)| *of == spool && *seq >= recorded.seq()).await;
+        has.map(drop).map_err(|_| Unrecorded::Stopped)
+    }
+
+    /// Sets this spool aside and begins another one: what the server has contradicts it.
+    pub fn begin_anew(&self, why: &str) {
+        self.queue.begin_anew(why.to_owned());
     }
 
     /// Reads from the record after `after` on.

@@ -118,8 +118,8 @@ async fn a_spool_that_lost_its_end_is_known_by_the_head_that_was_signed() {
     let (heads, mut signed) = watch::channel(None);
     let at = dir.path().join("spool");
     let signing = {
-        let (spool, key, at) = (spool.clone(), key.clone(), at.clone());
-        tokio::spawn(async move { spool.sign_heads(at, || key.clone(), heads).await })
+        let (spool, key) = (spool.clone(), key.clone());
+        tokio::spawn(async move { spool.sign_heads(|| key.clone(), heads).await })
     };
     signed.wait_for(Option::is_some).await.unwrap();
     signing.abort();

@@ -1,6 +1,6 @@
 //! The writer: one thread appends what waits, as one group, and one sync makes all of it durable.
 
-use std::{collections::VecDeque, fs, io, sync::Arc, thread, time::Duration};
+use std::{collections::VecDeque, fs, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use audit::{
     Chain, Kind, Link, Record, RecordError, Recorded, Sealed,
@@ -28,6 +28,8 @@ type Answer = oneshot::Sender<Result<Recorded, Unrecorded>>;
 /// What waits for the writer.
 #[derive(Default)]
 pub(super) struct Queue {
+    /// Where the spool lies.
+    pub(super) dir: PathBuf,
     waiting: Mutex<Waiting>,
     more: Condvar,
 }
@@ -37,6 +39,8 @@ struct Waiting {
     asked: VecDeque<Asked>,
     notes: VecDeque<Record>,
     known: Option<String>,
+    /// Why another spool must begin.
+    anew: Option<String>,
     acknowledged: Option<(SpoolId, u64)>,
     /// A segment that was made, or could not be.
     spare: Option<io::Result<Segment>>,
@@ -45,6 +49,10 @@ struct Waiting {
 }
 
 impl Queue {
+    pub(super) fn at(dir: PathBuf) -> Self {
+        Self { dir, ..Self::default() }
+    }
+
     pub(super) fn ask(&self, asked: Asked) -> Result<(), Unrecorded> {
         let mut waiting = self.waiting.lock();
         match waiting.trouble {
@@ -72,6 +80,11 @@ impl Queue {
 
     pub(super) fn know(&self, node: String) {
         self.waiting.lock().known = Some(node);
+        self.more.notify_one();
+    }
+
+    pub(super) fn begin_anew(&self, why: String) {
+        self.waiting.lock().anew = Some(why);
         self.more.notify_one();
     }
 
@@ -151,6 +164,10 @@ impl Writer {
             let taken = self.take();
             let over = taken.closed && taken.asked.is_empty() && taken.notes.is_empty();
             self.change(taken.known, taken.acknowledged, taken.spare);
+            if let Some(why) = taken.anew {
+                let node = self.begun.marks.node.clone();
+                self.begin_another(&node, why);
+            }
             self.append(taken.asked, taken.notes);
             self.make_spares();
             self.publish_trouble();
@@ -170,6 +187,7 @@ impl Writer {
             waiting.asked.is_empty()
                 && waiting.notes.is_empty()
                 && waiting.known.is_none()
+                && waiting.anew.is_none()
                 && waiting.acknowledged.is_none()
                 && waiting.spare.is_none()
                 && !waiting.closed
@@ -183,6 +201,7 @@ impl Writer {
             asked: waiting.asked.drain(..group).collect(),
             notes: std::mem::take(&mut waiting.notes),
             known: waiting.known.take(),
+            anew: waiting.anew.take(),
             acknowledged: waiting.acknowledged.take(),
             spare: waiting.spare.take(),
             trouble: None,
@@ -222,22 +241,30 @@ impl Writer {
 
     /// The node has a name now, or another one, under which its records are another spool's.
     fn rename(&mut self, node: &str) {
-        if self.making {
-            self.await_spare(); // it would come into the new spool
-        }
-        let before = std::mem::take(&mut self.begun.marks.node);
+        let before = self.begun.marks.node.clone();
         if !before.is_empty() {
-            let anew = set_aside(&self.terms.dir)
-                .and_then(|_| Begun::anew(node, format!("this node was {before} before")));
-            match anew {
-                Ok(begun) => self.begun = begun,
-                Err(error) => return self.fence(&error),
-            }
-            self.shelf.clear();
+            return self.begin_another(node, format!("this node was {before} before"));
         }
         self.begun.marks.node = node.to_owned();
         let (last, head) = (self.begun.chain.last(), self.begun.chain.head());
         self.begun.chain = Chain::after(Some(node.to_owned()), last, head);
+        self.begin();
+    }
+
+    /// Sets the spool aside, for whoever looks into it, and begins another one.
+    fn begin_another(&mut self, node: &str, why: String) {
+        if self.making {
+            self.await_spare(); // it would come into the new spool
+        }
+        let anew = set_aside(&self.terms.dir).and_then(|aside| {
+            tracing::error!(aside = %aside.display(), "another spool of audit records begins: {why}");
+            Begun::anew(node, why)
+        });
+        match anew {
+            Ok(begun) => self.begun = begun,
+            Err(error) => return self.fence(&error),
+        }
+        self.shelf.clear();
         self.begin();
     }
 

@@ -225,7 +225,13 @@ impl Upstream {
         }
     }
 
-    fn key(&self) -> PrivateKey {
+    /// The connection that stands, and each later one.
+    pub(crate) fn connections(&self) -> watch::Receiver<Option<Channel>> {
+        self.channel.subscribe()
+    }
+
+    /// The node's key, as it is now.
+    pub(crate) fn key(&self) -> PrivateKey {
         self.key.lock().clone()
     }
 

@@ -11,6 +11,7 @@
 //! | `spool/` | how a node's chain lies on disk, and what recovery makes of it |
 //! | `head` | what a node signs of its chain, so that it cannot lose its end unseen |
 //! | `tree/` | RFC 6962 hashes, proofs, C2SP tiles, bundles, signed notes and checkpoints |
+//! | `verify` | a whole log recomputed |
 //!
 //! Everything here is pure: who writes the bytes to a disk, sends or signs them is not decided here.
 
@@ -23,6 +24,7 @@ mod kind;
 mod record;
 pub mod spool;
 pub mod tree;
+pub mod verify;
 
 pub use chain::{Chain, Link, Recorded};
 pub use hash::Hash;

@@ -2,10 +2,12 @@
 
 pub mod admin;
 pub mod attest;
+pub mod audit;
 pub mod authority;
 pub mod bundles;
 pub mod mint;
 pub mod node;
+pub mod recorder;
 pub mod spire;
 pub mod tasks;
 

@@ -55,6 +55,8 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const LOG: &str = "log.db";
 pub(super) const MAC_KEY: &str = "mac.key";
 pub(super) const PIN_KEY: &str = "pin.key";
+pub(super) const AUDIT_LOG: &str = crate::audit::DATABASE;
+pub(super) const AUDIT_KEY: &str = crate::audit::KEY;
 pub(super) const KEYS: &str = "keys";
 const MANIFEST: &str = "manifest.json";
 const MOST_MANIFEST: u64 = 1024 * 1024;
@@ -63,8 +65,13 @@ pub(super) const MOST_SECRET: u64 = 64 * 1024;
 /// Authorities are a handful; more than this is no backup of ours.
 const MOST_FILES: usize = 1024;
 
-/// Writes the archive; `log` is read to its end.
-pub(super) fn write<W: Write>(out: W, manifest: &Manifest, secrets: &Secrets, log: &File) -> io::Result<W> {
+/// Writes the archive; the databases are read to their ends.
+pub(super) fn write<W: Write>(
+    out: W,
+    manifest: &Manifest,
+    secrets: &Secrets,
+    databases: &[(&str, &File)],
+) -> io::Result<W> {
     let mut archive = Builder::new(out);
     let at = u64::try_from(manifest.content.at.unix_seconds()).unwrap_or(0);
     let mut append = |name: &str, size: u64, content: &mut dyn Read| {
@@ -80,7 +87,9 @@ pub(super) fn write<W: Write>(out: W, manifest: &Manifest, secrets: &Secrets, lo
     for (name, secret) in secrets {
         append(name, secret.len() as u64, &mut secret.as_slice())?;
     }
-    append(LOG, log.metadata()?.len(), &mut &*log)?;
+    for (name, database) in databases {
+        append(name, database.metadata()?.len(), &mut &**database)?;
+    }
     archive.into_inner()
 }
 
@@ -163,8 +172,8 @@ fn is_ours(name: &str, size: u64) -> bool {
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
     match name.split_once('/') {
-        None if name == LOG => true,
-        None => [MAC_KEY, PIN_KEY].contains(&name) && size <= MOST_SECRET,
+        None if [LOG, AUDIT_LOG].contains(&name) => true,
+        None => [MAC_KEY, PIN_KEY, AUDIT_KEY].contains(&name) && size <= MOST_SECRET,
         Some((KEYS, key)) => is_plain(key) && key.ends_with(".key") && size <= MOST_SECRET,
         Some(_) => false,
     }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Content, Manifest,
     age::{AgeError, Sealed, To},
-    archive::{self, FORMAT, KEYS, LOG, MAC_KEY, MOST_SECRET, PIN_KEY, Secrets},
+    archive::{self, AUDIT_KEY, AUDIT_LOG, FORMAT, KEYS, LOG, MAC_KEY, MOST_SECRET, PIN_KEY, Secrets},
 };
 use crate::{Server, ledger::Unavailable, now};
 
@@ -49,6 +49,7 @@ const AHEAD: usize = 8;
 const PART: usize = 256 * 1024;
 /// The copy of the log on its way out; it lies where the log itself lies, and only while it is made.
 pub(crate) const COPY: &str = ".backup.db";
+const AUDIT_COPY: &str = ".backup-audit.db";
 
 /// Records that a backup is made, and makes it. Whoever takes the parts too slowly slows nobody else down.
 pub(crate) async fn create(
@@ -83,10 +84,18 @@ pub(crate) async fn create(
 struct Copy {
     content: Content,
     file: File,
+    audit: File,
 }
 
 impl Copy {
     async fn of(server: &Server, state: &Path) -> Result<Self, CreateError> {
+        // First, so that nothing is merged in it that is not committed in the other; the rest is merged after a
+        // restore.
+        let path = state.join(AUDIT_COPY);
+        disk::remove(&path)?;
+        server.audit.back_up(path.clone()).await?;
+        let audit = File::open(&path);
+        disk::remove(&path)?;
         let path = state.join(COPY);
         disk::remove(&path)?;
         let registry = server.ledger.back_up(path.clone()).await?;
@@ -101,14 +110,14 @@ impl Copy {
             entries: registry.entries().len(),
             nodes: registry.nodes().len(),
         };
-        Ok(Self { content, file: file? })
+        Ok(Self { content, file: file?, audit: audit? })
     }
 }
 
 fn read_secrets(state: &Path) -> Result<Secrets, DiskError> {
     let keys = state.join(KEYS);
     let failed = |source| DiskError::Io { action: "list", path: keys.clone(), source };
-    let mut names = vec![MAC_KEY.to_owned(), PIN_KEY.to_owned()];
+    let mut names = vec![MAC_KEY.to_owned(), PIN_KEY.to_owned(), AUDIT_KEY.to_owned()];
     for file in fs::read_dir(&keys).into_iter().flatten() {
         let name = file.map_err(failed)?.file_name();
         names
@@ -130,10 +139,11 @@ fn send(
     let mut files: std::collections::BTreeMap<_, _> =
         secrets.iter().map(|(name, secret)| (name.clone(), secret.len() as u64)).collect();
     files.insert(LOG.to_owned(), copy.file.metadata()?.len());
+    files.insert(AUDIT_LOG.to_owned(), copy.audit.metadata()?.len());
     let writ = env!("CARGO_PKG_VERSION").to_owned();
     let manifest = Manifest { format: FORMAT, writ, content: copy.content.clone(), files };
     let sealed = Sealed::new(Outlet { sender, part: Vec::with_capacity(PART) }, to)?;
-    archive::write(sealed, &manifest, secrets, &copy.file)?.finish()?;
+    archive::write(sealed, &manifest, secrets, &[(LOG, &copy.file), (AUDIT_LOG, &copy.audit)])?.finish()?;
     Ok(())
 }
 

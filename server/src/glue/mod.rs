@@ -3,6 +3,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod agent;
+pub(crate) mod audit;
 mod batch;
 pub(crate) mod bundle;
 pub(crate) mod debug;
@@ -11,6 +12,7 @@ pub(crate) mod health;
 pub(crate) mod local_authority;
 pub(crate) mod logger;
 pub(crate) mod node;
+pub(crate) mod recorder;
 pub(crate) mod serve;
 pub(crate) mod svid;
 mod sync;

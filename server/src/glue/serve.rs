@@ -17,6 +17,7 @@ use proto::{
     },
     writ::{
         admin::v1::admin_server::AdminServer,
+        audit::v1::{audit_server::AuditServer, recorder_server::RecorderServer},
         node::v1::{node_server::NodeServer, tasks_server::TasksServer},
     },
 };
@@ -27,7 +28,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{service::Routes, transport::Server as Tonic};
 
 use super::{
-    admin, agent, bundle, debug, entry, health, local_authority, logger, node, svid, tasks, trust_domain,
+    admin, agent, audit, bundle, debug, entry, health, local_authority, logger, node, recorder, svid, tasks,
+    trust_domain,
 };
 use crate::{Server, door::Door, local};
 
@@ -43,6 +45,8 @@ const MAX_TASKS_REQUEST: usize = 128 * 1024;
 /// Five hundred certificate requests.
 const MAX_SVID_REQUEST: usize = 1024 * 1024;
 const MAX_ADMIN_REQUEST: usize = 4 * 1024 * 1024;
+/// A batch of records.
+const MAX_UPLOAD: usize = 2 * 1024 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 128;
 /// A unary call is done within this time, its request included.
 const CALL_WITHIN: Duration = Duration::from_secs(30);
@@ -107,6 +111,10 @@ fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
         .add_service(
             LocalAuthorityServer::new(local_authority::Service(server.clone()))
                 .max_decoding_message_size(MAX_REQUEST),
+        )
+        .add_service(AuditServer::new(audit::Service(server.clone())).max_decoding_message_size(MAX_REQUEST))
+        .add_service(
+            RecorderServer::new(recorder::Service(server.clone())).max_decoding_message_size(MAX_UPLOAD),
         )
         .add_service(
             AdminServer::new(admin::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),

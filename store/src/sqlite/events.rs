@@ -81,6 +81,22 @@ impl Sqlite {
         }
     }
 
+    /// The leaves after `after`, so many at most.
+    pub(super) fn read_leaves(
+        &self,
+        after: Revision,
+        most: usize,
+    ) -> Result<Vec<(Revision, Vec<u8>)>, StoreError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT revision, leaf FROM leaves WHERE revision > ?1 ORDER BY revision LIMIT ?2",
+        )?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = select.query_map([after.0 as i64, most], |row| {
+            Ok((Revision(row.get::<_, i64>(0)? as u64), row.get(1)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Every leaf matches its seal, from the first to the one that the newest event names.
     pub(super) fn check_leaves(&self) -> Result<(), StoreError> {
         let mut select =

@@ -77,7 +77,7 @@ impl Sqlite {
 }
 
 /// Makes an empty file that its owner alone can read; SQLite gives its side files the same mode.
-pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     made.map(drop).map_err(|source| StoreError::Io { action: "create", path: path.to_owned(), source })
 }

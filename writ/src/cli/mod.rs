@@ -6,6 +6,7 @@ pub(crate) mod agent;
 mod apply;
 #[cfg(feature = "agent")]
 mod attest;
+mod audit;
 mod authority;
 #[cfg(feature = "server")]
 mod backup;
@@ -126,6 +127,9 @@ enum Verb {
     /// Authorities: the keys that sign, and how they take turns
     #[command(subcommand, after_help = authority::EXAMPLES)]
     Authority(authority::AuthorityVerb),
+    /// Evidence: the tamper-evident log of what was decided and done
+    #[command(subcommand, after_help = audit::EXAMPLES)]
+    Audit(audit::AuditVerb),
     /// Mint an SVID of any ID, without an entry
     #[command(subcommand, after_help = mint::EXAMPLES)]
     Mint(mint::Mint),
@@ -212,6 +216,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Node(verb) => client(node::run(verb, &shared)),
         Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
         Verb::Authority(verb) => client(authority::run(verb, &shared)),
+        Verb::Audit(verb) => client(audit::run(verb, &shared)),
         Verb::Mint(verb) => client(mint::run(verb, &shared)),
         #[cfg(feature = "server")]
         Verb::Backup(verb) => client(backup::run(verb, &shared)),

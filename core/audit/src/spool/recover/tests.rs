@@ -144,7 +144,7 @@ proptest! {
                 let two = whole[other][from..from + other_length].to_vec();
                 // The later one first, so that the other one's place stays.
                 let mut swaps = [(segment, at, length, two), (other, from, other_length, one)];
-                swaps.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+                swaps.sort_by_key(|swap| std::cmp::Reverse((swap.0, swap.1)));
                 for (segment, at, length, bytes) in swaps {
                     changed[segment].splice(at..at + length, bytes);
                     changed[segment].resize(SEGMENT, 0);
