@@ -67,6 +67,12 @@ pub const CALLERS: &[(&str, May)] = &[
     ("/writ.admin.v1.Admin/EvictNode", May::Admin),
     ("/writ.admin.v1.Admin/BanNode", May::Admin),
     ("/writ.admin.v1.Admin/PurgeNodes", May::Admin),
+    ("/writ.admin.v1.Admin/SetEnvironment", May::Admin),
+    ("/writ.admin.v1.Admin/ApproveMandate", May::Admin),
+    ("/writ.admin.v1.Admin/WithdrawMandate", May::Admin),
+    ("/writ.admin.v1.Admin/Switch", May::Admin),
+    ("/writ.admin.v1.Admin/TurnTask", May::Admin),
+    ("/writ.admin.v1.Admin/PushPolicies", May::Admin),
     ("/writ.admin.v1.Admin/ShowBundle", May::Admin),
     ("/writ.admin.v1.Admin/Backup", May::Local), // keys; an admin's SVID can be stolen on any node
     ("/spire.api.server.agent.v1.Agent/AttestAgent", May::Anyone),

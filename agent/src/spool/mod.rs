@@ -167,7 +167,6 @@ impl Spool {
 
     /// The server has everything up to and with this record of this spool.
     pub fn acknowledge(&self, spool: SpoolId, seq: u64) {
-        self.acknowledged.send_replace((spool, seq));
         self.queue.acknowledge(spool, seq);
         self.acknowledged.send_if_modified(|known| {
             let is_more = known.0 != spool || known.1 < seq;
@@ -184,14 +183,6 @@ impl Spool {
         let mut acknowledged = self.acknowledged.subscribe();
         let has = acknowledged.wait_for(|(of, last)| *of == spool && *last >= seq);
         tokio::time::timeout(within, has).await.is_ok_and(|has| has.is_ok())
-    }
-
-    /// Waits until the server has this record too, for as long as that takes.
-    pub async fn acknowledged(&self, recorded: Recorded) -> Result<(), Unrecorded> {
-        let spool = self.end.borrow().spool;
-        let mut acknowledged = self.acknowledged.subscribe();
-        let has = acknowledged.wait_for(|(of, seq)| *of == spool && *seq >= recorded.seq()).await;
-        has.map(drop).map_err(|_| Unrecorded::Stopped)
     }
 
     /// Sets this spool aside and begins another one: what the server has contradicts it.

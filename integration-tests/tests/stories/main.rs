@@ -24,6 +24,7 @@ mod flaws;
 mod flood;
 mod full_disk;
 mod go_spiffe;
+mod governing;
 mod headers;
 mod inside;
 mod jwt;

@@ -4,10 +4,15 @@ use std::path::Path;
 
 use bytes::Bytes;
 use proto::writ::admin::v1::{
-    ApplyRequest, BackupPart, BackupRequest, CreateTokenRequest, ListRequest, NodeRequest, PurgeNodesRequest,
-    ResetTokenRequest, ShowBundleRequest, StatusRequest, admin_client::AdminClient,
+    ApplyRequest, ApproveMandateRequest, BackupPart, BackupRequest, CreateTokenRequest, ListRequest,
+    NodeRequest, PurgeNodesRequest, PushPoliciesRequest, PushPoliciesResponse, PushedPolicy,
+    ResetTokenRequest, SetEnvironmentRequest, ShowBundleRequest, StatusRequest, SwitchRequest,
+    TurnTaskRequest, WithdrawMandateRequest, admin_client::AdminClient, switch_request, turn_task_request,
 };
-use registry::Key;
+use registry::{
+    Key,
+    objects::{Layer, Policy},
+};
 use spiffe::Timestamp;
 use tonic::{Code, Streaming, transport::Channel};
 use zeroize::Zeroizing;
@@ -53,6 +58,37 @@ pub enum SealedFor {
     Passphrase(Zeroizing<String>),
     /// Each of these (`age1…`).
     Recipients(Vec<String>),
+}
+
+/// What has a kill switch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Switched {
+    /// An actor, by its SPIFFE ID.
+    Actor,
+    /// A tenant, by its name.
+    Tenant,
+}
+
+/// What an administrator makes of a task.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turned {
+    /// It is over.
+    Ended,
+    /// It waits.
+    Suspended,
+    /// It may act again.
+    Resumed,
+}
+
+/// What became of a layer of policies.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pushed {
+    /// Names of policies that are new or different.
+    pub put: Vec<String>,
+    /// Names of policies that are gone.
+    pub gone: Vec<String>,
+    /// The revision with which that is in effect.
+    pub revision: u64,
 }
 
 /// A backup on its way here.
@@ -173,6 +209,71 @@ impl Client {
     pub async fn ban_node(&mut self, node: &str) -> Result<(), CallError> {
         self.0.ban_node(NodeRequest { node: node.to_owned() }).await?;
         Ok(())
+    }
+
+    /// Says where a node stands; its tasks end where that changes.
+    pub async fn set_environment(&mut self, node: &str, environment: &str) -> Result<(), CallError> {
+        let (node, environment) = (node.to_owned(), environment.to_owned());
+        self.0.set_environment(SetEnvironmentRequest { node, environment }).await?;
+        Ok(())
+    }
+
+    /// Approves the draft of a mandate that has exactly this version and digest; the version that counts now.
+    pub async fn approve_mandate(
+        &mut self,
+        name: &str,
+        version: u64,
+        sha256: &str,
+    ) -> Result<u64, CallError> {
+        let (name, sha256) = (name.to_owned(), sha256.to_owned());
+        let request = ApproveMandateRequest { name, version, sha256 };
+        Ok(self.0.approve_mandate(request).await?.into_inner().version)
+    }
+
+    /// Takes the approval of a mandate back; all tasks under it end.
+    pub async fn withdraw_mandate(&mut self, name: &str) -> Result<(), CallError> {
+        self.0.withdraw_mandate(WithdrawMandateRequest { name: name.to_owned() }).await?;
+        Ok(())
+    }
+
+    /// Turns the kill switch of an actor or a tenant: with a reason it is disabled, without one enabled.
+    pub async fn switch(&mut self, what: Switched, name: &str, why: Option<&str>) -> Result<(), CallError> {
+        let what = match what {
+            Switched::Actor => switch_request::What::Actor,
+            Switched::Tenant => switch_request::What::Tenant,
+        };
+        let (name, disable) = (name.to_owned(), why.is_some());
+        let why = why.unwrap_or_default().to_owned();
+        self.0.switch(SwitchRequest { what: what.into(), name, disable, why }).await?;
+        Ok(())
+    }
+
+    /// Ends, suspends or resumes a task, with all tasks below it.
+    pub async fn turn_task(&mut self, id: &str, to: Turned, why: &str) -> Result<(), CallError> {
+        let to = match to {
+            Turned::Ended => turn_task_request::To::Ended,
+            Turned::Suspended => turn_task_request::To::Suspended,
+            Turned::Resumed => turn_task_request::To::Resumed,
+        };
+        let (id, why) = (id.to_owned(), why.to_owned());
+        self.0.turn_task(TurnTaskRequest { id, to: to.into(), why }).await?;
+        Ok(())
+    }
+
+    /// Makes the policies of one layer exactly these, in one step.
+    pub async fn push_policies(&mut self, layer: &Layer, policies: Vec<Policy>) -> Result<Pushed, CallError> {
+        let pushed = |policy: Policy| PushedPolicy {
+            id: policy.id.to_string(),
+            lowers: match policy.lowers.is_nothing() {
+                true => Bytes::new(),
+                false => serde_json::to_vec(&policy.lowers).unwrap_or_default().into(),
+            },
+            text: policy.text,
+        };
+        let policies = policies.into_iter().map(pushed).collect();
+        let request = PushPoliciesRequest { layer: layer.to_string(), policies };
+        let PushPoliciesResponse { put, gone, revision } = self.0.push_policies(request).await?.into_inner();
+        Ok(Pushed { put, gone, revision })
     }
 
     /// Forgets nodes whose certificate ended before `ended_before`; says which.

@@ -149,7 +149,7 @@ impl Form {
 }
 
 /// A SPIFFE ID as people write it: whole, or as its path in the server's own trust domain.
-fn whole_id(text: &str, trust_domain: &TrustDomain) -> Result<String, String> {
+pub(super) fn whole_id(text: &str, trust_domain: &TrustDomain) -> Result<String, String> {
     let id = if text.starts_with('/') { trust_domain.join(text) } else { text.parse() };
     id.map(|id| id.to_string()).map_err(|error| match error {
         IdError::Scheme | IdError::Empty => format!(
@@ -161,7 +161,7 @@ fn whole_id(text: &str, trust_domain: &TrustDomain) -> Result<String, String> {
 }
 
 /// A lifetime as people write it: seconds, or `15m`.
-fn seconds(ttl: &Value) -> Result<Value, String> {
+pub(super) fn seconds(ttl: &Value) -> Result<Value, String> {
     let Value::String(text) = ttl else { return Ok(ttl.clone()) };
     match humantime::parse_duration(text) {
         Ok(ttl) if ttl.subsec_nanos() == 0 => Ok(json!(ttl.as_secs())),

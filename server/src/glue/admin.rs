@@ -5,14 +5,18 @@ use std::{pin::Pin, str::FromStr, sync::Arc, time::Duration};
 use attestors::selectors::Vocabulary;
 use futures::{Stream, StreamExt as _, stream};
 use proto::writ::admin::v1::{
-    ApplyRequest, ApplyResponse, BackupPart, BackupRequest, CreateTokenRequest, CreateTokenResponse,
-    ListRequest, NodeRequest, NodeResponse, Object as WireObject, PurgeNodesRequest, PurgeNodesResponse,
-    ResetTokenRequest, ResetTokenResponse, ShowBundleRequest, ShowBundleResponse, StatusRequest,
-    StatusResponse, admin_server::Admin,
+    ApplyRequest, ApplyResponse, ApproveMandateRequest, ApproveMandateResponse, BackupPart, BackupRequest,
+    CreateTokenRequest, CreateTokenResponse, ListRequest, NodeRequest, NodeResponse, Object as WireObject,
+    PurgeNodesRequest, PurgeNodesResponse, PushPoliciesRequest, PushPoliciesResponse, ResetTokenRequest,
+    ResetTokenResponse, SetEnvironmentRequest, ShowBundleRequest, ShowBundleResponse, StatusRequest,
+    StatusResponse, SwitchRequest, SwitchResponse, TurnTaskRequest, TurnTaskResponse, WithdrawMandateRequest,
+    WithdrawMandateResponse, admin_server::Admin,
 };
 use registry::{
     Key, Registry, Stored,
     decide::{
+        environment::SetEnvironment,
+        mandate::WithdrawMandate,
         node::{BanNode, EvictNode, PurgeNodes},
         token::ResetToken,
     },
@@ -27,11 +31,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{caller, unavailable};
+use super::{caller, governing, unavailable};
 use crate::{
     Server,
     api::{
         apply,
+        approve::approve,
+        governed,
         status::json,
         tokens::{self, TokenError},
     },
@@ -65,9 +71,12 @@ impl Admin for Service {
         let mode = Mode::from_wire(mode)
             .ok_or_else(|| Status::invalid_argument("mode: it is missing or unknown"))?;
         if kind != "entry" {
-            return Err(Status::invalid_argument(format!(
-                "objects of kind {kind:?} cannot be applied; entry can"
-            )));
+            let bodies = governing::kinds(kind, bodies)?;
+            let applied =
+                governed::apply(&self.0.ledger, mode, &bodies, author).await.map_err(unavailable)?;
+            return Ok(Response::new(ApplyResponse {
+                results: applied.into_iter().map(Applied::to_wire).collect(),
+            }));
         }
         let vocabulary = Vocabulary { others: &self.0.config.other_selector_kinds };
         let applied = apply::entries(&self.0.ledger, vocabulary, mode, &bodies, author);
@@ -130,6 +139,63 @@ impl Admin for Service {
         let command = BanNode { id: self.node(&request.into_inner().node)? };
         let done = self.0.ledger.submit(command, author).await.map_err(unavailable)?;
         done.map(|()| Response::new(NodeResponse {})).map_err(|refusal| status::call(&refusal))
+    }
+
+    async fn set_environment(
+        &self,
+        request: Request<SetEnvironmentRequest>,
+    ) -> Result<Response<NodeResponse>, Status> {
+        let author = caller(&request)?.author();
+        let SetEnvironmentRequest { node, environment } = request.into_inner();
+        let command =
+            SetEnvironment { node: self.node(&node)?, environment: read("environment", &environment)? };
+        governing::done(&self.0, command, author).await.map(|()| Response::new(NodeResponse {}))
+    }
+
+    async fn approve_mandate(
+        &self,
+        request: Request<ApproveMandateRequest>,
+    ) -> Result<Response<ApproveMandateResponse>, Status> {
+        let author = caller(&request)?.author();
+        let ApproveMandateRequest { name, version, sha256 } = request.into_inner();
+        let (name, sha256) = (read("name", &name)?, read("sha256", &sha256)?);
+        let approved = approve(&self.0, name, version, sha256, author).await.map_err(unavailable)?;
+        let version = approved.map_err(|refusal| status::call(&refusal))?;
+        Ok(Response::new(ApproveMandateResponse { version }))
+    }
+
+    async fn withdraw_mandate(
+        &self,
+        request: Request<WithdrawMandateRequest>,
+    ) -> Result<Response<WithdrawMandateResponse>, Status> {
+        let author = caller(&request)?.author();
+        let command = WithdrawMandate { name: read("name", &request.into_inner().name)? };
+        governing::done(&self.0, command, author).await.map(|()| Response::new(WithdrawMandateResponse {}))
+    }
+
+    async fn switch(&self, request: Request<SwitchRequest>) -> Result<Response<SwitchResponse>, Status> {
+        let author = caller(&request)?.author();
+        governing::switch(&self.0, request.into_inner(), author)
+            .await
+            .map(|()| Response::new(SwitchResponse {}))
+    }
+
+    async fn turn_task(
+        &self,
+        request: Request<TurnTaskRequest>,
+    ) -> Result<Response<TurnTaskResponse>, Status> {
+        let author = caller(&request)?.author();
+        governing::turn(&self.0, request.into_inner(), author)
+            .await
+            .map(|()| Response::new(TurnTaskResponse {}))
+    }
+
+    async fn push_policies(
+        &self,
+        request: Request<PushPoliciesRequest>,
+    ) -> Result<Response<PushPoliciesResponse>, Status> {
+        let author = caller(&request)?.author();
+        governing::push(&self.0, request.into_inner(), author).await.map(Response::new)
     }
 
     async fn purge_nodes(
@@ -231,6 +297,12 @@ fn listed(registry: &Registry, kind: &str, keys: &[String]) -> Result<Vec<Stored
         "node" => registry.nodes().map(Stored::from).collect(),
         "token" => registry.tokens().map(Stored::from).collect(),
         "authority" => registry.authorities().map(Stored::from).collect(),
+        "tenant" => registry.tenants().map(Stored::from).collect(),
+        "actor" => registry.actors().map(Stored::from).collect(),
+        "mandate" => registry.mandates().map(Stored::from).collect(),
+        "resource" => registry.resources().map(Stored::from).collect(),
+        "policy" => registry.policies().map(Stored::from).collect(),
+        "task" => registry.tasks().map(Stored::from).collect(),
         "bundle" => registry.bundle(registry.trust_domain()).map(Stored::from).into_iter().collect(),
         _ => return Err(Status::invalid_argument(format!("there are no objects of kind {kind:?}"))),
     })
@@ -248,6 +320,6 @@ fn node_name(text: &str) -> Result<NodeName, Status> {
     read("node", text)
 }
 
-fn read<T: FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Status> {
+pub(super) fn read<T: FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Status> {
     text.parse().map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
 }

@@ -8,6 +8,7 @@ mod batch;
 pub(crate) mod bundle;
 pub(crate) mod debug;
 pub(crate) mod entry;
+mod governing;
 pub(crate) mod health;
 pub(crate) mod local_authority;
 pub(crate) mod logger;

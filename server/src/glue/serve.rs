@@ -21,6 +21,7 @@ use proto::{
         node::v1::{node_server::NodeServer, tasks_server::TasksServer},
     },
 };
+use registry::decide::policy::MAX_LAYER;
 use rustls::ServerConfig;
 use server_api::accept::{self, Limits};
 use tokio::net::{TcpListener, UnixListener};
@@ -47,6 +48,8 @@ const MAX_SVID_REQUEST: usize = 1024 * 1024;
 const MAX_ADMIN_REQUEST: usize = 4 * 1024 * 1024;
 /// A batch of records.
 const MAX_UPLOAD: usize = 2 * 1024 * 1024;
+/// A whole layer of policies, or a batch.
+const MAX_PUSH_REQUEST: usize = MAX_LAYER + 512 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 128;
 /// A unary call is done within this time, its request included.
 const CALL_WITHIN: Duration = Duration::from_secs(30);
@@ -117,7 +120,7 @@ fn services(server: &Arc<Server>) -> tonic::service::RoutesBuilder {
             RecorderServer::new(recorder::Service(server.clone())).max_decoding_message_size(MAX_UPLOAD),
         )
         .add_service(
-            AdminServer::new(admin::Service(server.clone())).max_decoding_message_size(MAX_ADMIN_REQUEST),
+            AdminServer::new(admin::Service(server.clone())).max_decoding_message_size(MAX_PUSH_REQUEST),
         );
     routes
 }

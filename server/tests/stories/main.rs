@@ -16,4 +16,6 @@ mod signing;
 mod spire;
 mod strangers;
 mod support;
+mod tasks;
 mod tokens_for_workloads;
+mod work;

@@ -18,7 +18,7 @@ use super::{
     file::{Expect, TestFile},
     judge::{Almost, Rule},
 };
-use crate::cli::declared::{self, Declared};
+use crate::cli::declared::{self, Declared, Kind};
 
 /// The entries that count, found by facts.
 pub(crate) struct Entries {
@@ -39,7 +39,9 @@ impl Entries {
         ensure!(!declared.is_empty(), "{}: the files of entries that it names are empty", path.display());
         let mut places = BTreeMap::new();
         let mut entries = Vec::new();
-        for (n, Declared { place, body }) in declared.into_iter().enumerate() {
+        // A file may hold what is governed, too; a test is about entries.
+        let declared = declared.into_iter().filter(|object| object.kind == Kind::Entry);
+        for (n, Declared { place, body, .. }) in declared.enumerate() {
             let entry = whole(body, n, &file.trust_domain).with_context(|| place.clone())?;
             places.insert(entry.id.to_string(), place);
             entries.push(entry);

@@ -1,6 +1,7 @@
 //! What the commands of an administrator share: the way to the server, and how its answers are told.
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use server_api::admin::{Applied, Client, Mode};
 use spiffe::TrustDomain;
@@ -27,6 +28,25 @@ pub(crate) async fn trust_domain(server: &mut Client) -> Result<TrustDomain> {
     let status = status(server).await?;
     let name = status["trust_domain"].as_str().context("the server does not say its trust domain")?;
     Ok(name.parse()?)
+}
+
+/// Objects of a kind, each of those named, or all where none is.
+pub(crate) async fn listed<T: DeserializeOwned>(
+    server: &mut Client,
+    kind: &str,
+    names: Vec<String>,
+) -> Result<Vec<T>> {
+    let listed = server.list(kind, names.clone()).await?;
+    let is_missing =
+        |name: &&String| !listed.iter().any(|object| object.key.to_string() == format!("{kind}/{name}"));
+    if let Some(missing) = names.iter().find(is_missing) {
+        bail!(
+            "there is no {kind} {missing:?}; see: writ {kind} {}",
+            if kind == "policy" { "show" } else { "list" }
+        );
+    }
+    let objects = listed.iter().map(|object| serde_json::from_slice(&object.body));
+    objects.collect::<Result<_, _>>().with_context(|| format!("the server's {kind} is of a newer kind"))
 }
 
 /// Applies one object of a kind, and gives it back as it is then.

@@ -1,15 +1,15 @@
-//! `writ apply` and `writ diff`: entries from files.
+//! `writ apply` and `writ diff`: objects from files.
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use server_api::admin::{Applied, Client, Effect, Mode};
 
 use super::{
     Shared, admin,
-    declared::{self, Declared},
+    declared::{self, Declared, Kind},
     output::{self, plain},
 };
 
@@ -25,7 +25,8 @@ A file holds one document for each object, with the fields of `writ entry show -
   parent_id: local
   selectors: [unix:uid:1000]
   x509_svid_ttl: 15m
-or it is what `writ entry list --output json` prints.";
+kind is Tenant, Actor, Mandate, Resource, Policy or Entry. Or it holds lists, as the `list` commands print them with
+--output json: tenants:, actors:, mandates:, resources:, policies:, entries:. A mandate is a draft until it is approved.";
 
 const BATCH: usize = 500;
 
@@ -41,7 +42,12 @@ pub(crate) struct Files {
 struct Outcome {
     place: String,
     effect: &'static str,
-    spiffe_id: String,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_id: Option<String>,
+    /// Of what is no entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<Change>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -91,7 +97,11 @@ fn print(outcome: &Outcome, effect: &str, shared: &Shared) -> Result<()> {
             output::remark(&format!("writ: {}: {}", plain(&outcome.place), plain(error)));
             return String::new();
         }
-        let mut text = format!("{effect}  {}\n", plain(&outcome.spiffe_id));
+        let about = match &outcome.name {
+            Some(name) => format!("{} {name}", outcome.kind),
+            None => outcome.spiffe_id.clone().unwrap_or_default(),
+        };
+        let mut text = format!("{effect}  {}\n", plain(&about));
         for Change { field, from, to } in &outcome.changes {
             let line = if from.is_null() { to.to_string() } else { format!("{from} -> {to}") };
             text.push_str(&format!("  {}: {}\n", plain(field), plain(&line)));
@@ -112,54 +122,81 @@ async fn outcomes(files: Files, mode: Mode, shared: &Shared) -> Result<Vec<Outco
         "there is nothing to apply in the files; an entry starts with `kind: Entry`"
     );
     differ(&declared)?;
+    declared.sort_by_key(|object| object.kind);
     let mut outcomes = Vec::with_capacity(declared.len());
-    for batch in declared.chunks(BATCH) {
-        let bodies = batch.iter().map(|object| serde_json::to_vec(&object.body).map(Into::into));
-        let applied = server.apply(mode, "entry", bodies.collect::<Result<_, _>>()?).await?;
+    let (governed, entries) =
+        declared.split_at(declared.partition_point(|object| object.kind != Kind::Entry));
+    for batch in governed.chunks(BATCH).chain(entries.chunks(BATCH)) {
+        let applied = applied(&mut server, mode, batch).await?;
         let current = match mode {
-            Mode::DryRun => current(&mut server, &applied).await?,
-            _ => Vec::new(),
+            Mode::DryRun => current(&mut server, batch, &applied).await?,
+            _ => vec![Value::Null; batch.len()],
         };
-        for (object, applied) in batch.iter().zip(applied) {
+        for ((object, applied), current) in batch.iter().zip(applied).zip(&current) {
             admin::warn(&applied.warnings);
-            outcomes.push(outcome(mode, object, &applied, &current));
+            outcomes.push(outcome(mode, object, &applied, current));
         }
     }
     Ok(outcomes)
 }
 
-/// Two documents about one entry would undo each other each time they are applied.
+/// What is governed goes in one call whatever its kind, so that a dry run sees what comes before.
+async fn applied(server: &mut Client, mode: Mode, batch: &[Declared]) -> Result<Vec<Applied>> {
+    let is_entries = batch.iter().all(|object| object.kind == Kind::Entry);
+    let body = |object: &Declared| match is_entries {
+        true => serde_json::to_vec(&object.body),
+        false => serde_json::to_vec(&json!({ "kind": object.kind.word(), "body": object.body })),
+    };
+    let bodies = batch.iter().map(|object| body(object).map(Into::into)).collect::<Result<_, _>>()?;
+    Ok(server.apply(mode, if is_entries { "entry" } else { "" }, bodies).await?)
+}
+
+/// Two documents about one object would undo each other each time they are applied.
 fn differ(declared: &[Declared]) -> Result<()> {
     let mut seen = BTreeMap::new();
-    for Declared { place, body } in declared {
+    for Declared { place, kind, body } in declared {
         let mut selectors: Vec<_> =
             body["selectors"].as_array().into_iter().flatten().map(Value::to_string).collect();
         selectors.sort();
         let parent = body.get("parent").or_else(|| body.get("parent_id"));
-        let about = match body.get("id") {
-            Some(id) => id.to_string(),
+        let about = match body.get("id").or(body.get("name")) {
+            Some(id) => format!("{} {id}", kind.word()),
             None => format!("{} {parent:?} {selectors:?}", body["spiffe_id"]),
         };
         if let Some(other) = seen.insert(about, place) {
-            bail!("{other} and {place} are about the same entry; keep one of them");
+            bail!("{other} and {place} are about the same {}; keep one of them", kind.word());
         }
     }
     Ok(())
 }
 
-/// The objects that a dry run would change, as they are now.
-async fn current(server: &mut Client, applied: &[Applied]) -> Result<Vec<Value>> {
-    let updated = applied.iter().filter(|applied| applied.effect == Effect::Updated);
-    let ids: Vec<String> =
-        updated.filter_map(|applied| Some(body(applied)["id"].as_str()?.to_owned())).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
+/// The objects that a dry run would change, as they are now; nothing where it would not.
+async fn current(server: &mut Client, batch: &[Declared], applied: &[Applied]) -> Result<Vec<Value>> {
+    let mut wanted: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
+    for (object, applied) in
+        batch.iter().zip(applied).filter(|(_, applied)| applied.effect == Effect::Updated)
+    {
+        wanted.entry(object.kind).or_default().extend(name(&body(applied)));
     }
-    let listed = server.list("entry", ids).await?;
-    Ok(listed.iter().filter_map(|listed| serde_json::from_slice(&listed.body).ok()).collect())
+    let mut found = BTreeMap::new();
+    for (kind, names) in wanted {
+        for listed in server.list(kind.word(), names).await? {
+            let value: Value = serde_json::from_slice(&listed.body).unwrap_or_default();
+            found.insert((kind, name(&value)), value);
+        }
+    }
+    let known = |(object, applied): (&Declared, &Applied)| {
+        found.get(&(object.kind, name(&body(applied)))).cloned().unwrap_or_default()
+    };
+    Ok(batch.iter().zip(applied).map(known).collect())
 }
 
-fn outcome(mode: Mode, object: &Declared, applied: &Applied, current: &[Value]) -> Outcome {
+/// What an object is called.
+fn name(body: &Value) -> Option<String> {
+    body.get("id").or(body.get("name")).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn outcome(mode: Mode, object: &Declared, applied: &Applied, current: &Value) -> Outcome {
     let after = body(applied);
     let error = applied.refused().map(|(_, message)| message.to_owned());
     let effect = match applied.effect {
@@ -172,16 +209,18 @@ fn outcome(mode: Mode, object: &Declared, applied: &Applied, current: &[Value]) 
     let changes = match applied.effect {
         // What the server makes of it is not known yet; what the file says is.
         Effect::Created if mode == Mode::DryRun => changes(&Value::Null, &object.body),
-        Effect::Updated => {
-            let before = current.iter().find(|entry| entry["id"] == after["id"]);
-            before.map(|before| changes(before, &after)).unwrap_or_default()
-        }
+        Effect::Updated if !current.is_null() => changes(current, &after),
         _ => Vec::new(),
     };
-    let spiffe_id = after["spiffe_id"].as_str().or(object.body["spiffe_id"].as_str());
-    let spiffe_id = spiffe_id.unwrap_or_default().to_owned();
-    let warnings = applied.warnings.clone();
-    Outcome { place: object.place.clone(), effect, spiffe_id, changes, warnings, error }
+    let (spiffe_id, name) = match object.kind {
+        Kind::Entry => {
+            let id = after["spiffe_id"].as_str().or(object.body["spiffe_id"].as_str());
+            (Some(id.unwrap_or_default().to_owned()), None)
+        }
+        _ => (None, name(&after).or(name(&object.body))),
+    };
+    let (warnings, kind) = (applied.warnings.clone(), object.kind.word());
+    Outcome { place: object.place.clone(), effect, kind, spiffe_id, name, changes, warnings, error }
 }
 
 fn body(applied: &Applied) -> Value {
@@ -204,8 +243,6 @@ fn changes(before: &Value, after: &Value) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -13,9 +13,46 @@ use serde_json::Value;
 /// Larger files are no declarations.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
+/// What is declared. In this order: what others need comes first, and nobody has an actor's plain ID for a moment.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Kind {
+    Tenant,
+    Actor,
+    Mandate,
+    Resource,
+    Policy,
+    Entry,
+}
+
+/// Each kind as files call it, alone and in a list, and as the server does.
+const KINDS: [(&str, &str, &str, Kind); 6] = [
+    ("Tenant", "tenants", "tenant", Kind::Tenant),
+    ("Actor", "actors", "actor", Kind::Actor),
+    ("Mandate", "mandates", "mandate", Kind::Mandate),
+    ("Resource", "resources", "resource", Kind::Resource),
+    ("Policy", "policies", "policy", Kind::Policy),
+    ("Entry", "entries", "entry", Kind::Entry),
+];
+
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        KINDS.iter().find(|(kind, ..)| *kind == name).map(|(.., kind)| *kind)
+    }
+
+    fn plural(name: &str) -> Option<Self> {
+        KINDS.iter().find(|(_, plural, ..)| *plural == name).map(|(.., kind)| *kind)
+    }
+
+    /// What the server calls it.
+    pub(crate) fn word(self) -> &'static str {
+        KINDS.iter().find(|(.., kind)| *kind == self).map_or("entry", |(_, _, word, _)| word)
+    }
+}
+
 /// One object of a file, and where it stood.
 pub(crate) struct Declared {
     pub(crate) place: String,
+    pub(crate) kind: Kind,
     pub(crate) body: Value,
 }
 
@@ -54,37 +91,45 @@ pub(crate) fn parse(text: &str, file: &str, declared: &mut Vec<Declared>) -> Res
             continue; // nothing between two separators
         }
         match listed(value) {
-            Ok(entries) => declared.extend(entries.into_iter().enumerate().map(|(n, entry)| {
-                let place = format!("{place}, entry {}", n + 1);
-                Declared { place, body: short(entry) }
+            Ok(lists) => declared.extend(lists.into_iter().flat_map(|(kind, objects)| {
+                let place = place.clone();
+                objects.into_iter().enumerate().map(move |(n, body)| {
+                    let place = format!("{place}, {} {}", kind.word(), n + 1);
+                    Declared { place, kind, body: short(kind, body) }
+                })
             })),
             Err(value) => {
-                let body = entry(value).with_context(|| place.clone())?;
-                declared.push(Declared { place, body });
+                let (kind, body) = object(value).with_context(|| place.clone())?;
+                declared.push(Declared { place, kind, body });
             }
         }
     }
     Ok(())
 }
 
-/// The entries of a document that is what `writ entry list --output json` prints; else the document.
-fn listed(document: Value) -> Result<Vec<Value>, Value> {
+/// The objects of a document that is what the `list` commands print: lists under the names of kinds; else the
+/// document.
+fn listed(document: Value) -> Result<Vec<(Kind, Vec<Value>)>, Value> {
+    let is_lists = |fields: &serde_json::Map<String, Value>| {
+        !fields.is_empty()
+            && fields.iter().all(|(name, value)| Kind::plural(name).is_some() && value.is_array())
+    };
     match document {
-        Value::Object(mut fields)
-            if fields.len() == 1 && fields.get("entries").is_some_and(Value::is_array) =>
-        {
-            match fields.remove("entries") {
-                Some(Value::Array(entries)) => Ok(entries),
-                _ => Ok(Vec::new()),
-            }
-        }
+        Value::Object(fields) if is_lists(&fields) => Ok(fields
+            .into_iter()
+            .filter_map(|(name, value)| match value {
+                Value::Array(objects) => Some((Kind::plural(&name)?, objects)),
+                _ => None,
+            })
+            .collect()),
         other => Err(other),
     }
 }
 
-/// Its parent may have a short name, which the server knows as `parent`.
-fn short(mut entry: Value) -> Value {
-    if let Some(fields) = entry.as_object_mut()
+/// An entry's parent may have a short name, which the server knows as `parent`.
+fn short(kind: Kind, mut entry: Value) -> Value {
+    if kind == Kind::Entry
+        && let Some(fields) = entry.as_object_mut()
         && let Some(parent) = fields.remove("parent_id")
     {
         fields.insert("parent".to_owned(), parent);
@@ -92,15 +137,17 @@ fn short(mut entry: Value) -> Value {
     entry
 }
 
-/// The entry in a document.
-fn entry(mut document: Value) -> Result<Value> {
+/// The object in a document.
+fn object(mut document: Value) -> Result<(Kind, Value)> {
     let Some(fields) = document.as_object_mut() else { bail!("an object starts with `kind: Entry`") };
-    match fields.remove("kind") {
-        Some(Value::String(kind)) if kind == "Entry" => {}
-        Some(other) => bail!("kind {other} is unknown; this version knows Entry"),
+    let known = KINDS.map(|(kind, ..)| kind).join(", ");
+    let kind = match fields.remove("kind") {
+        Some(Value::String(kind)) => Kind::named(&kind)
+            .with_context(|| format!("kind {kind:?} is unknown; this version knows {known}"))?,
+        Some(other) => bail!("kind {other} is unknown; this version knows {known}"),
         None => bail!("it has no kind; an entry starts with `kind: Entry`"),
-    }
-    Ok(short(document))
+    };
+    Ok((kind, short(kind, document)))
 }
 
 #[cfg(test)]
@@ -135,6 +182,20 @@ mod tests {
             json!({ "id": "b" }),
         ];
         assert_eq!(declared(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_may_hold_lists_of_several_kinds() {
+        let text = "tenants:\n- name: acme\nactors:\n- id: /a\nentries:\n- spiffe_id: /a\n  parent_id: local\n---\n\
+                    kind: Mandate\nname: m\n";
+        let mut declared = Vec::new();
+        parse(text, "a.yaml", &mut declared).unwrap();
+        declared.sort_by_key(|object| object.kind);
+        let kinds: Vec<_> = declared.iter().map(|object| object.kind.word()).collect();
+        assert_eq!(kinds, ["tenant", "actor", "mandate", "entry"]);
+        assert_eq!(declared[3].body["parent"], "local");
+        assert_eq!(declared[0].place, "a.yaml, document 1, tenant 1");
+        assert!(parse("tenants: []\nPods: []\n", "a.yaml", &mut declared).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file for each noun, and what all of them share.
 
+mod actor;
 pub(crate) mod admin;
 #[cfg(feature = "agent")]
 pub(crate) mod agent;
@@ -21,6 +22,7 @@ pub(crate) mod explain;
 mod fetch;
 mod help;
 mod man;
+mod mandate;
 #[cfg(feature = "agent")]
 mod mcp;
 mod mint;
@@ -28,11 +30,14 @@ mod node;
 pub(crate) mod output;
 #[cfg(all(feature = "server", feature = "agent"))]
 pub(crate) mod paint;
+mod policy;
 mod run;
 #[cfg(feature = "server")]
 pub(crate) mod server;
 pub(crate) mod sockets;
 mod status;
+mod task;
+mod tenant;
 mod token;
 mod validate;
 
@@ -121,6 +126,21 @@ enum Verb {
     /// Nodes: the machines whose agents have attested
     #[command(subcommand, after_help = node::EXAMPLES)]
     Node(node::NodeVerb),
+    /// Tenants: the owners of actors and resources
+    #[command(subcommand, after_help = tenant::EXAMPLES)]
+    Tenant(tenant::TenantVerb),
+    /// Actors: AI agents, and what each could do with nobody asking
+    #[command(subcommand, after_help = actor::EXAMPLES)]
+    Actor(actor::ActorVerb),
+    /// Mandates: the approved templates of work
+    #[command(subcommand, after_help = mandate::EXAMPLES)]
+    Mandate(mandate::MandateVerb),
+    /// Tasks: the work that is under way
+    #[command(subcommand, after_help = task::EXAMPLES)]
+    Task(task::TaskVerb),
+    /// Cedar policies: what tasks may do
+    #[command(subcommand, after_help = policy::EXAMPLES)]
+    Policy(policy::PolicyVerb),
     /// Trust bundles: whom this trust domain believes
     #[command(subcommand, after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleVerb),
@@ -214,6 +234,11 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Diff(files) => client(apply::diff(files, &shared)),
         Verb::Token(verb) => client(token::run(verb, &shared)),
         Verb::Node(verb) => client(node::run(verb, &shared)),
+        Verb::Tenant(verb) => client(tenant::run(verb, &shared)),
+        Verb::Actor(verb) => client(actor::run(verb, &shared)),
+        Verb::Mandate(verb) => client(mandate::run(verb, &shared)),
+        Verb::Task(verb) => client(task::run(verb, &shared)),
+        Verb::Policy(verb) => client(policy::run(verb, &shared)),
         Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
         Verb::Authority(verb) => client(authority::run(verb, &shared)),
         Verb::Audit(verb) => client(audit::run(verb, &shared)),

@@ -18,6 +18,7 @@ Examples:
   writ node list
   writ node show web-1                  one node, or several, by name or SPIFFE ID
   writ node evict web-1                 web-1 must join again with a new token
+  writ node set-environment web-1 prod  tasks of mandates for prod may begin there
   writ node ban web-1                   web-1 is refused, whatever it brings
   writ node purge --ended 24h --dry-run nodes that did not come back";
 
@@ -40,6 +41,13 @@ pub(crate) enum NodeVerb {
     Ban {
         /// Its name or SPIFFE ID.
         node: String,
+    },
+    /// Say where a node stands; its tasks end where that changes
+    SetEnvironment {
+        /// Its name or SPIFFE ID.
+        node: String,
+        /// For example prod; nodes of which nobody has said any stand in `default`.
+        environment: String,
     },
     /// Forget nodes whose certificate ended and that did not come back
     Purge {
@@ -79,6 +87,11 @@ pub(crate) async fn run(verb: NodeVerb, shared: &Shared) -> Result<ExitCode> {
                 format!("{} is banned", plain(&node))
             })?;
         }
+        NodeVerb::SetEnvironment { node, environment } => {
+            server.set_environment(&node, &environment).await?;
+            let text = format!("{} stands in {}", plain(&node), plain(&environment));
+            output::show(shared.output, &json!({ "node": node, "environment": environment }), |_| text)?;
+        }
         NodeVerb::Purge { ended, dry_run } => {
             let before = Timestamp::from_unix_millis(daemon::now_unix_millis()).before(ended);
             let nodes = server.purge_nodes(before, dry_run).await?;
@@ -109,7 +122,8 @@ fn show(listed: Vec<server_api::admin::Listed>, format: Format) -> Result<()> {
 }
 
 fn text(nodes: &[Node]) -> String {
-    let heading = ["NODE", "STATE", "ATTESTED BY", "CERTIFICATE ENDS"].map(str::to_owned).to_vec();
+    let heading =
+        ["NODE", "STATE", "ATTESTED BY", "ENVIRONMENT", "CERTIFICATE ENDS"].map(str::to_owned).to_vec();
     let rows = nodes.iter().map(|node| {
         let state = match node.state {
             NodeState::Joining => "joining",
@@ -118,7 +132,9 @@ fn text(nodes: &[Node]) -> String {
             NodeState::Fenced => "fenced",
             NodeState::Restored => "restored",
         };
-        vec![node.id.to_string(), state.to_owned(), plain(&node.attestor), node.expires_at.to_string()]
+        let environment = node.stands_in().to_string();
+        let attestor = plain(&node.attestor);
+        vec![node.id.to_string(), state.to_owned(), attestor, environment, node.expires_at.to_string()]
     });
     output::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }

@@ -8,6 +8,7 @@ mod attest;
 mod load;
 mod subject;
 mod table;
+mod tasks;
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -25,7 +26,7 @@ pub(crate) struct Options {
     /// A short run that proves that the bench works; its figures are noisier
     #[arg(long)]
     quick: bool,
-    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, attest, streams, sign, entries
+    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, attest, streams, sign, entries, tasks
     groups: Vec<String>,
 }
 
@@ -39,7 +40,7 @@ struct Pace {
 
 type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     ("floor", floor),
     ("start", start),
     ("fetch", fetch),
@@ -51,6 +52,7 @@ const GROUPS: [Group; 11] = [
     ("streams", streams),
     ("sign", sign),
     ("entries", entries),
+    ("tasks", tasks::tasks),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -72,6 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     ensure!(missing.is_empty(), "the load client needs Go 1.24 or newer on PATH");
     // In one build, so that what they share is built once.
     let rooms = ["--package", "writ", "--package", "writ-peer", "--package", "writ-attestors"];
+    let rooms = [&rooms[..], &["--package", "writ-server-api"]].concat();
     tools::run(cargo("build").args(["--release", "--bins", "--examples"]).args(rooms))?;
 
     let load = Load::new()?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use spiffe::{SpiffeId, Timestamp, TrustDomain, json::NotCanonical};
 
-use super::{Budget, Sha256, TenantName, checked_text};
+use super::{Actor, Budget, Sha256, TenantName, checked_text};
 use crate::scope::{
     Confidentiality, Egress, Environment, Isolation, ParamName, Params, Purpose, Scalar, Scope, Tier,
 };
@@ -37,7 +37,35 @@ pub struct Mandate {
     pub created_at: Timestamp,
 }
 
+/// What an actor can do with nobody asking: standing privilege.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reach {
+    /// Under which mandate.
+    pub mandate: MandateName,
+    /// And which version of it.
+    pub version: u64,
+    /// Tools and their arguments; a parameter may have any value that the mandate allows.
+    pub scope: Scope,
+    /// Data of no higher confidentiality.
+    pub data_max: Confidentiality,
+    /// How much it risks.
+    pub tier: Tier,
+}
+
 impl Mandate {
+    /// What this actor can do under it with nobody asking, if it may begin it by itself.
+    pub fn standing_reach(&self, actor: &Actor) -> Option<Reach> {
+        let approved = self.approved.as_ref()?;
+        let terms = &approved.terms;
+        if terms.actor != actor.id || !terms.begin.itself {
+            return None;
+        }
+        let scope = actor.ceiling.scope.intersect(&terms.scope).unwrap_or_else(|_| terms.scope.clone());
+        let data_max = actor.ceiling.data_max.min(terms.data_max);
+        let (mandate, version, tier) = (self.name.clone(), approved.version, terms.tier);
+        (!scope.is_empty()).then_some(Reach { mandate, version, scope, data_max, tier })
+    }
+
     /// Whether it is about this actor, or would be once it is approved.
     pub fn is_of(&self, actor: &SpiffeId) -> bool {
         let approved = self.approved.as_ref().map(|approved| &approved.terms);

@@ -90,6 +90,23 @@ impl fmt::Display for Layer {
     }
 }
 
+impl FromStr for Layer {
+    type Err = TextError;
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let wrong = || TextError {
+            text: text.to_owned(),
+            says: "is not a layer: platform, actor/TENANT or resource/TENANT",
+        };
+        let tenant = |name: &str| name.parse().map_err(|_| wrong());
+        match text.split_once('/') {
+            None if text == "platform" => Ok(Self::Platform),
+            Some(("actor", name)) => tenant(name).map(Self::Actor),
+            Some(("resource", name)) => tenant(name).map(Self::Resource),
+            _ => Err(wrong()),
+        }
+    }
+}
+
 impl FromStr for PolicyId {
     type Err = TextError;
     fn from_str(text: &str) -> Result<Self, TextError> {
@@ -97,13 +114,8 @@ impl FromStr for PolicyId {
             text: text.to_owned(),
             says: "is not the name of a policy: platform/NAME, actor/TENANT/NAME or resource/TENANT/NAME",
         };
-        let parts: Vec<&str> = text.split('/').collect();
-        let (layer, name) = match *parts {
-            ["platform", name] => (Layer::Platform, name),
-            ["actor", tenant, name] => (Layer::Actor(tenant.parse().map_err(|_| wrong())?), name),
-            ["resource", tenant, name] => (Layer::Resource(tenant.parse().map_err(|_| wrong())?), name),
-            _ => return Err(wrong()),
-        };
+        let (layer, name) = text.rsplit_once('/').ok_or_else(wrong)?;
+        let layer = layer.parse().map_err(|_| wrong())?;
         let is_name = (1..=64).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         if is_name { Ok(Self { layer, name: name.to_owned() }) } else { Err(wrong()) }

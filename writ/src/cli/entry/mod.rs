@@ -6,7 +6,7 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use registry::objects::Entry;
+use registry::objects::{Actor, Entry};
 use serde::Serialize;
 use serde_json::{Value, json};
 use server_api::admin::{Client, Mode};
@@ -77,7 +77,8 @@ pub(crate) async fn run(verb: EntryVerb, shared: &Shared) -> Result<ExitCode> {
         }
         EntryVerb::Show { ids } => {
             let entries = list(&mut server, ids).await?;
-            output::show(shared.output, &json!({ "entries": entries }), |_| text(&entries))?;
+            let actors: Vec<Actor> = admin::listed(&mut server, "actor", Vec::new()).await?;
+            output::show(shared.output, &json!({ "entries": entries }), |_| text(&entries, &actors))?;
         }
         EntryVerb::Update { id, fields } => {
             let mut changes = fields.into_json()?;
@@ -106,7 +107,7 @@ async fn change(server: &mut Client, mode: Mode, body: &Value, shared: &Shared) 
     let applied = admin::apply_one(server, mode, "entry", serde_json::to_vec(body)?).await?;
     let entry = serde_json::from_slice(&applied.body).context("the server's entry is of a newer kind")?;
     let changed = Changed { entry, warnings: applied.warnings };
-    output::show(shared.output, &changed, |changed| text(std::slice::from_ref(&changed.entry)))?;
+    output::show(shared.output, &changed, |changed| text(std::slice::from_ref(&changed.entry), &[]))?;
     Ok(())
 }
 
@@ -140,15 +141,17 @@ async fn delete(server: &mut Client, ids: Vec<String>, shared: &Shared) -> Resul
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn text(entries: &[Entry]) -> String {
+fn text(entries: &[Entry], actors: &[Actor]) -> String {
     if entries.is_empty() {
         return "there are no entries".to_owned();
     }
-    entries.iter().map(block).collect::<Vec<_>>().join("\n")
+    let is_task_only =
+        |entry: &Entry| actors.iter().any(|actor| actor.id == entry.spiffe_id && actor.is_task_only());
+    entries.iter().map(|entry| block(entry, is_task_only(entry))).collect::<Vec<_>>().join("\n")
 }
 
 /// One entry; fields that say nothing are left out.
-fn block(entry: &Entry) -> String {
+fn block(entry: &Entry, is_task_only: bool) -> String {
     let mut text = format!("{}\n", entry.spiffe_id);
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
@@ -169,7 +172,12 @@ fn block(entry: &Entry) -> String {
     line("hint", &entry.hint);
     entry.federates_with.iter().for_each(|name| line("federates", name.as_str()));
     line("expires", &entry.expires_at.map(|moment| moment.to_string()).unwrap_or_default());
-    let flags = [(entry.admin, "admin"), (entry.downstream, "downstream"), (entry.store_svid, "stored")];
+    let flags = [
+        (entry.admin, "admin"),
+        (entry.downstream, "downstream"),
+        (entry.store_svid, "stored"),
+        (is_task_only, "task only"), // an actor's: nobody has the ID without a live task
+    ];
     line(
         "flags",
         &flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect::<Vec<_>>().join(", "),
