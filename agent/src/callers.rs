@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use attestors::WorkloadAttestors;
 use peer::Peer;
-use registry::objects::Entry;
+use registry::objects::{Entry, Reason, TaskId};
 use spiffe::{Audiences, Bundles, Timestamp};
 use tokio::sync::{mpsc, watch};
 use workload_api::{
-    CannotIdentify, Command, Entitled, LaunchEvent, NoExplanation, NoLaunch, NoToken, Source, Standing, Svids,
+    CannotIdentify, Command, Entitled, LaunchEvent, NoExplanation, NoLaunch, NoTask, NoToken, Source,
+    Standing, Svids, TaskShown, TaskToken, Wish,
 };
 
 use crate::{
@@ -17,6 +18,12 @@ use crate::{
     identities::{Asked, Identities},
     launch::Launcher,
     matching::Facts,
+    reactions::task_ended::task_ended,
+    tasks::{
+        Home, acting,
+        begin::Beginner,
+        shown::{self, shown},
+    },
     tokens::Tokens,
 };
 
@@ -26,25 +33,28 @@ pub(crate) struct Callers {
     tokens: Arc<Tokens>,
     attestors: Arc<WorkloadAttestors>,
     launcher: Arc<Launcher>,
+    home: Arc<Home>,
 }
 
 /// A process of which something was proved. It is made by `identify` alone, so nobody is served who was
 /// not attested.
 pub(crate) struct Caller {
+    peer: Arc<Peer>,
     facts: Facts,
     asked: Asked,
     lasting: bool,
 }
 
 impl Callers {
-    /// Callers of these identities and their tokens.
+    /// Callers of these identities, their tokens and tasks.
     pub(crate) fn new(
         identities: Arc<Identities>,
         tokens: Arc<Tokens>,
         attestors: Arc<WorkloadAttestors>,
         launcher: Arc<Launcher>,
+        home: Arc<Home>,
     ) -> Self {
-        Self { identities, tokens, attestors, launcher }
+        Self { identities, tokens, attestors, launcher, home }
     }
 }
 
@@ -56,7 +66,7 @@ impl Source for Callers {
         let evidence = self.attestors.attest(peer, &wanted).await?; // checked last: still the same process
         let facts: Facts = evidence.selectors().cloned().collect();
         let asked = if evidence.passing { asked.for_now() } else { asked };
-        let caller = Caller { facts, asked, lasting: !evidence.incomplete };
+        let caller = Caller { peer: peer.clone(), facts, asked, lasting: !evidence.incomplete };
         if evidence.incomplete && matches!(*self.follow_entitled(&caller).borrow(), Standing::Nothing) {
             // Not "no identity": that would tell a workload to drop the one it has.
             return Err(CannotIdentify::Failed(evidence.notes.join("; ")));
@@ -69,7 +79,11 @@ impl Source for Callers {
     }
 
     fn follow(&self, caller: &Caller) -> watch::Receiver<Standing<Svids>> {
-        self.identities.follow(&caller.facts, &caller.asked, clock::now())
+        let followed = self.identities.follow(&caller.facts, &caller.asked, clock::now());
+        match followed.acts {
+            true => acting::follow(&self.home, &self.identities, &caller.peer, followed.standing),
+            false => followed.standing,
+        }
     }
 
     fn follow_entitled(&self, caller: &Caller) -> watch::Receiver<Standing<Entitled>> {
@@ -94,6 +108,39 @@ impl Source for Callers {
 
     async fn explain(&self, asker: &Arc<Peer>, pid: Option<u32>) -> Result<Vec<u8>, NoExplanation> {
         explain::explain(&self.identities, &self.attestors, Asker::Workload(asker), pid).await
+    }
+
+    fn is_outdated(&self, caller: &Caller) -> bool {
+        self.identities.is_outdated(&caller.asked)
+    }
+
+    async fn begin_task(&self, asker: &Arc<Peer>, caller: &Caller, wish: Wish) -> Result<TaskShown, NoTask> {
+        let beginner = Beginner { peer: asker, facts: &caller.facts };
+        let live = Box::pin(self.home.begin(&self.identities, &beginner, wish)).await?;
+        Ok(shown(&live))
+    }
+
+    fn follow_tasks(&self, asker: &Arc<Peer>) -> mpsc::Receiver<Vec<TaskShown>> {
+        shown::follow(&self.home, asker)
+    }
+
+    async fn end_task(&self, asker: &Arc<Peer>, named: Option<&TaskId>) -> Result<TaskId, NoTask> {
+        let live = self.home.book.speaks_of(asker, named)?;
+        task_ended(&self.home, live.id(), Reason::Done).await;
+        Ok(live.id().clone())
+    }
+
+    async fn task_token(
+        &self,
+        asker: &Arc<Peer>,
+        caller: &Caller,
+        named: Option<&TaskId>,
+    ) -> Result<TaskToken, NoTask> {
+        let live = self.home.book.speaks_of(asker, named)?;
+        if !live.is_as_measured(&caller.facts) {
+            return Err(NoTask::Denied(format!("this process is not what task {} was begun for", live.id())));
+        }
+        self.home.token(&live).await
     }
 
     fn launch(&self, asker: &Arc<Peer>, command: Command) -> mpsc::Receiver<Result<LaunchEvent, NoLaunch>> {

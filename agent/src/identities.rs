@@ -87,7 +87,19 @@ impl Asked {
     }
 }
 
+/// Where a caller stands, now and after each change.
+pub(crate) struct Followed {
+    /// With its plain entries.
+    pub(crate) standing: watch::Receiver<Standing<Svids>>,
+    /// Whether it is an actor, so that it has its tasks' identities besides. If that changes, it is outdated.
+    pub(crate) acts: bool,
+}
+
 impl Group {
+    fn follow(&self) -> Followed {
+        Followed { standing: self.standing.subscribe(), acts: self.acts }
+    }
+
     /// Whether nobody follows it.
     fn is_idle(&self) -> bool {
         self.standing.receiver_count() == 0 && self.entitled.receiver_count() == 0
@@ -123,27 +135,23 @@ impl Identities {
     }
 
     /// Where callers with these facts stand, now and after each change.
-    pub(crate) fn follow(
-        &self,
-        facts: &Facts,
-        asked: &Asked,
-        now: Timestamp,
-    ) -> watch::Receiver<Standing<Svids>> {
+    pub(crate) fn follow(&self, facts: &Facts, asked: &Asked, now: Timestamp) -> Followed {
         let mut inner = self.inner.lock();
         if !inner.still_knows(asked) {
-            return watch::channel(Standing::Outdated).1;
+            // An entry came meanwhile that asks for more; this caller is identified once more.
+            return Followed { standing: watch::channel(Standing::Outdated).1, acts: false };
         }
         inner.join(facts, asked);
         match inner.groups.get(facts) {
-            Some(group) if group.until.is_none_or(|until| now < until) => return group.standing.subscribe(),
+            Some(group) if group.until.is_none_or(|until| now < until) => return group.follow(),
             // The clock was set, or the machine slept: the step that withdraws has not come yet.
             Some(_) => inner.tell(facts, now),
             None => inner.open(facts, asked, now),
         }
         self.ask_for(inner.unmade(facts));
         match inner.groups.get(facts) {
-            Some(group) => group.standing.subscribe(),
-            None => watch::channel(Standing::Preparing).1,
+            Some(group) => group.follow(),
+            None => Followed { standing: watch::channel(Standing::Preparing).1, acts: false },
         }
     }
 
@@ -168,12 +176,9 @@ impl Identities {
         }
     }
 
-    #[expect(dead_code, reason = "the methods of tasks ask")]
-    /// The entries of actors that callers with these facts are: what they may have besides is their tasks'. `None` where
-    /// an entry came meanwhile that asks for more than was proved.
-    pub(crate) fn actors(&self, facts: &Facts, asked: &Asked) -> Option<Vec<Arc<Entry>>> {
-        let inner = self.inner.lock();
-        inner.still_knows(asked).then(|| inner.actors(facts))
+    /// Whether more is asked for by now than when a caller was attested.
+    pub(crate) fn is_outdated(&self, asked: &Asked) -> bool {
+        !self.inner.lock().still_knows(asked)
     }
 
     /// Every entry of callers with these facts, actors' among them.
@@ -181,13 +186,11 @@ impl Identities {
         self.inner.lock().index.matches(facts)
     }
 
-    #[expect(dead_code, reason = "the methods of tasks ask")]
     /// The entries that give this SPIFFE ID.
     pub(crate) fn givers(&self, id: &SpiffeId) -> Vec<Arc<Entry>> {
         self.inner.lock().index.iter().filter(|entry| entry.spiffe_id == *id).cloned().collect()
     }
 
-    #[expect(dead_code, reason = "the methods of tasks ask")]
     /// X.509 authorities by which members of this trust domain judge each other.
     pub(crate) fn bundles_of(&self, id: &SpiffeId) -> X509Bundles {
         let inner = self.inner.lock();

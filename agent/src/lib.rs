@@ -18,7 +18,6 @@ mod keys;
 mod launch;
 mod matching;
 mod publication;
-#[expect(dead_code, reason = "what can end a task comes with the doors")]
 mod reactions;
 mod replica;
 mod report;
@@ -29,7 +28,6 @@ mod spine;
 pub mod spool;
 mod state;
 mod taint;
-#[expect(dead_code, reason = "the doors that speak of tasks use the rest")]
 mod tasks;
 #[cfg(test)]
 mod testing;

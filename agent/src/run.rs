@@ -125,8 +125,6 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let tokens = Arc::new(Tokens::new(upstream.clone()));
     let watch = Arc::new(Watch::open());
     let executions = Executions::open();
-    let home =
-        Arc::new(Home::open(&config.state_dir, config.tasks.clone(), upstream.clone(), watch.clone())?);
     let fixed = Fixed {
         version: env!("CARGO_PKG_VERSION"),
         server: config.server.to_string(),
@@ -141,9 +139,22 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     let attestors = Arc::new(attestors(&config, executions.ok(), health.metrics())?);
     let report = Arc::new(Report::new(fixed, identities.clone(), attestors.clone()));
     let health_address = serve_health(&config, &health, &shutdown).await?;
-    let launcher = Launcher::open(&config, &workload_socket, attestors.launches().clone())?;
-    let callers =
-        Arc::new(Callers::new(identities.clone(), tokens.clone(), attestors.clone(), Arc::new(launcher)));
+    let home = Arc::new(Home::open(
+        &config.state_dir,
+        config.tasks.clone(),
+        attestors.launches().clone(),
+        upstream.clone(),
+        watch.clone(),
+    )?);
+    let launcher =
+        Launcher::open(&config, &workload_socket, attestors.clone(), identities.clone(), home.clone())?;
+    let callers = Arc::new(Callers::new(
+        identities.clone(),
+        tokens.clone(),
+        attestors.clone(),
+        Arc::new(launcher),
+        home.clone(),
+    ));
     let api = Arc::new(WorkloadApi::new(callers, config.limits.into()));
     let public = public::open(
         workload_socket.clone(),
@@ -156,6 +167,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
     .await?;
     let listener = Listener::bind(&agent_socket, private::MODE, pinning)?;
     let doubting = doubt(attestors.news().listen(), identities.clone());
+    home.record_to(spool.clone());
     let authorizer = Authorizer::open(&config.state_dir, home.clone(), spool.clone())?;
     let gates =
         Arc::new(AuthzDoor::new(identities.clone(), attestors.clone(), home.clone(), authorizer.clone()));
@@ -193,6 +205,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         ready,
     );
     let PublicDoor { mut closed } = public;
+    tokio::spawn(home.clone().take_up());
     let ended = tokio::select! {
         never = shell.run(kept, newsfeed, asked) => match never {
             Err(error) => Err(error),
@@ -201,6 +214,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: Ready<Serving>) -> R
         never = tokens.work() => match never {},
         never = authorizer.work() => match never {},
         never = spool::work(&spool, &upstream) => match never {},
+        never = home.clone().hear() => match never {},
+        never = home.clone().tell_server() => match never {},
         never = watch.run() => match never {},
         never = doubting => match never {},
         _ = &mut closed => Err(Error::Broken("its thread has ended")),

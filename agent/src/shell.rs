@@ -251,6 +251,7 @@ impl Shell {
             Effect::Publish(publication) => {
                 let view_is_known = publication.view_is_known;
                 self.tokens.follow(&publication, clock::now());
+                self.home.follow_entries(&publication.put, &publication.gone);
                 self.home.follow(&publication.governed, self.spine.position());
                 self.identities.publish(publication, clock::now());
                 if view_is_known {

@@ -136,12 +136,12 @@ impl<S: Source, T: Send + Sync + 'static> Granted<S, T> {
     /// caller's last identity, and with the process that connected.
     pub(crate) fn answers(
         self,
-        encode: fn(&T) -> Bytes,
-    ) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+        encode: fn(&T) -> Result<Bytes, Refusal>,
+    ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static, Refusal> {
         self.session.line.lasts();
-        let first = encode(&self.held);
+        let first = encode(&self.held)?;
         let state = Answers { granted: self, encode, last: Bytes::new() };
-        futures::stream::unfold((Some(state), Some(first)), |(state, first)| async move {
+        Ok(futures::stream::unfold((Some(state), Some(first)), |(state, first)| async move {
             let mut state = state?;
             let next = match first {
                 Some(first) => Ok(first),
@@ -154,13 +154,13 @@ impl<S: Source, T: Send + Sync + 'static> Granted<S, T> {
                 }
                 Err(refusal) => Some((Err(refusal.into()), (None, None))),
             }
-        })
+        }))
     }
 }
 
 struct Answers<S: Source, T> {
     granted: Granted<S, T>,
-    encode: fn(&T) -> Bytes,
+    encode: fn(&T) -> Result<Bytes, Refusal>,
     last: Bytes,
 }
 
@@ -178,7 +178,7 @@ impl<S: Source, T> Answers<S, T> {
             }
             match standing {
                 Standing::Holds(held) => {
-                    let answer = (self.encode)(&held);
+                    let answer = (self.encode)(&held)?;
                     if answer != self.last {
                         // The process may have ended or become another one since it asked.
                         session.line.check().map_err(|_| Refusal::Changed)?;

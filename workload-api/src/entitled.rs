@@ -6,7 +6,7 @@ use bytes::Bytes;
 use registry::objects::Entry;
 use spiffe::Bundles;
 
-use crate::{svids::keep_first_of_each_hint, wire};
+use crate::{refusal::Refusal, svids::keep_first_of_each_hint, wire};
 
 /// What callers who match the same entries may have. They share one value.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Entitled {
     }
 
     /// The answer to FetchJWTBundles.
-    pub(crate) fn jwt_bundles_response(&self) -> Bytes {
-        self.jwt_bundles_response.get_or_init(|| wire::jwt_bundles_response(self)).clone()
+    pub(crate) fn jwt_bundles_response(&self) -> Result<Bytes, Refusal> {
+        Ok(self.jwt_bundles_response.get_or_init(|| wire::jwt_bundles_response(self)).clone())
     }
 }

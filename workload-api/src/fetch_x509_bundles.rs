@@ -12,5 +12,5 @@ pub(crate) async fn fetch_x509_bundles<S: Source>(
     call: Call<S>,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static, Status> {
     let granted = call.granted(S::follow).await?; // bundles are for those who have an identity
-    Ok(granted.answers(Svids::x509_bundles_response))
+    Ok(granted.answers(Svids::x509_bundles_response)?)
 }

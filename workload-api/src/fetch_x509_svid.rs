@@ -12,5 +12,5 @@ pub(crate) async fn fetch_x509_svid<S: Source>(
     call: Call<S>,
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static, Status> {
     let granted = call.granted(S::follow).await?; // who is asking, and whether it has anything
-    Ok(granted.answers(Svids::x509_svid_response)) // now and after each change, as it looks on the wire
+    Ok(granted.answers(Svids::x509_svid_response)?) // now and after each change, as it looks on the wire
 }

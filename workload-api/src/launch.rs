@@ -4,10 +4,12 @@ use bytes::Bytes;
 use futures::Stream;
 use tonic::Status;
 
-use crate::{Source, WorkloadApi, refusal::Refusal, session::Session, wire};
+use registry::objects::TaskId;
+
+use crate::{Source, Wish, WorkloadApi, refusal::Refusal, session::Session, wire};
 
 /// What is to be launched.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Command {
     /// The program and its arguments, as for execvp.
     pub words: Vec<Bytes>,
@@ -17,6 +19,8 @@ pub struct Command {
     pub descriptors: [u32; 3],
     /// Which of these three is to be its controlling terminal.
     pub terminal: Option<usize>,
+    /// The task that it is, where it is one.
+    pub task: Option<Wish>,
 }
 
 /// What happens meanwhile.
@@ -26,8 +30,8 @@ pub enum LaunchEvent {
     Measuring(u64, u64),
     /// What was measured, as JSON.
     Measured(Vec<u8>),
-    /// The command runs as this process, in this cgroup.
-    Started(u32, String),
+    /// The command runs as this process, in this cgroup, as this task.
+    Started(u32, String, Option<TaskId>),
     /// It has ended with this code.
     Exited(i32),
     /// It was ended by this signal.
@@ -45,7 +49,7 @@ pub(crate) fn launch<S: Source>(
     session: &Session<S>,
     message: &[u8],
 ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + 'static, Status> {
-    let command = wire::launch_request(message).ok_or(Refusal::Unreadable)?;
+    let command = wire::launch_request(message)?;
     session.line.check().map_err(|_| Refusal::Changed)?;
     let events = api.source.launch(session.line.peer(), command);
     Ok(futures::stream::unfold(events, |mut events| async move {

@@ -17,6 +17,9 @@ pub(crate) enum Refusal {
     /// The caller has an identity, but no SVID that is valid now.
     #[error("the identity is not ready yet; try again, or see: writ status")]
     NotReady,
+    /// The caller's identity is its task's, whose key stays with the agent.
+    #[error("the task's key is not exported")]
+    KeyNotExported,
     /// The caller could not be examined.
     #[error("workload attestation failed; the agent's log says why")]
     NotIdentified,
@@ -58,7 +61,7 @@ impl From<Refusal> for Status {
             | Refusal::Audience(_)
             | Refusal::NotAnId
             | Refusal::NotAToken => Self::invalid_argument(says),
-            Refusal::NoIdentity(_) => Self::permission_denied(says),
+            Refusal::NoIdentity(_) | Refusal::KeyNotExported => Self::permission_denied(says),
             Refusal::NotReady
             | Refusal::NotIdentified
             | Refusal::Changed

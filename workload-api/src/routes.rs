@@ -13,7 +13,9 @@ use tonic_health::{
 
 use crate::{
     Limits, Source,
+    begin_task::begin_task,
     call::Call,
+    end_task::end_task,
     explain::explain,
     fetch_jwt_bundles::fetch_jwt_bundles,
     fetch_jwt_svid::fetch_jwt_svid,
@@ -27,7 +29,9 @@ use crate::{
     refused::Refused,
     session::{Queue, Session},
     socket::{Cap, Line, Place, Service},
+    task_token::task_token,
     validate_jwt_svid::validate_jwt_svid,
+    watch_tasks::watch_tasks,
     wire,
 };
 
@@ -114,6 +118,24 @@ impl<S: Source> WorkloadApi<S> {
     }
 }
 
+impl<S: Source> WorkloadApi<S> {
+    async fn tasks(
+        &self,
+        session: &Session<S>,
+        method: &str,
+        body: Incoming,
+    ) -> Result<Response<Body>, Status> {
+        let message = grpc::read_message(body).await?;
+        match method {
+            "Begin" => Ok(grpc::message(begin_task(self, session, &message).await?)),
+            "Watch" => Ok(grpc::messages(watch_tasks(self, session)?)),
+            "End" => Ok(grpc::message(end_task(self, session, &message).await?)),
+            "Token" => Ok(grpc::message(task_token(self, session, &message).await?)),
+            _ => Err(Refusal::NoSuchMethod.into()),
+        }
+    }
+}
+
 impl<S: Source> Service for WorkloadApi<S> {
     type Session = Session<S>;
     type Place = RequestPlace;
@@ -152,6 +174,7 @@ impl<S: Source> Service for WorkloadApi<S> {
                 Ok(message) => launch(&self, &session, &message).map(grpc::messages),
                 Err(status) => Err(status),
             },
+            Some(("writ.task.v1.Tasks", method)) => self.tasks(&session, method, request.into_body()).await,
             Some(("grpc.health.v1.Health", _)) => match self.health.clone().call(request).await {
                 Ok(response) => Ok(response),
                 Err(never) => match never {},

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use peer::Peer;
-use registry::objects::Entry;
+use registry::objects::{Entry, TaskId};
 use spiffe::{Audiences, Bundles, Timestamp};
 use tokio::sync::{mpsc, watch};
 
-use crate::{Command, Entitled, LaunchEvent, NoLaunch, Svids};
+use crate::{Command, Entitled, LaunchEvent, NoLaunch, NoTask, Svids, TaskShown, TaskToken, Wish};
 
 /// Knows processes and what they may have.
 pub trait Source: Send + Sync + 'static {
@@ -52,6 +52,35 @@ pub trait Source: Send + Sync + 'static {
         asker: &Arc<Peer>,
         pid: Option<u32>,
     ) -> impl Future<Output = Result<Vec<u8>, NoExplanation>> + Send;
+
+    /// Whether more is asked for by now than was proved about the caller.
+    fn is_outdated(&self, caller: &Self::Caller) -> bool;
+
+    /// Begins a task for the asker.
+    fn begin_task(
+        &self,
+        asker: &Arc<Peer>,
+        caller: &Self::Caller,
+        wish: Wish,
+    ) -> impl Future<Output = Result<TaskShown, NoTask>> + Send;
+
+    /// The tasks of the asker's domain, now and after each change.
+    fn follow_tasks(&self, asker: &Arc<Peer>) -> mpsc::Receiver<Vec<TaskShown>>;
+
+    /// Ends a task of the asker's domain: the one that is named, or the only one.
+    fn end_task(
+        &self,
+        asker: &Arc<Peer>,
+        named: Option<&TaskId>,
+    ) -> impl Future<Output = Result<TaskId, NoTask>> + Send;
+
+    /// A transaction token of a task of the asker's domain.
+    fn task_token(
+        &self,
+        asker: &Arc<Peer>,
+        caller: &Self::Caller,
+        named: Option<&TaskId>,
+    ) -> impl Future<Output = Result<TaskToken, NoTask>> + Send;
 
     /// Measures a command and starts it for the asker; what happens until it has ended.
     fn launch(&self, asker: &Arc<Peer>, command: Command) -> mpsc::Receiver<Result<LaunchEvent, NoLaunch>>;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use spiffe::{PrivateKey, SpiffeId, TrustDomain};
 
-use crate::wire;
+use crate::{refusal::Refusal, wire};
 
 /// An X509-SVID with its key, as it is handed to a workload.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub type X509Bundles = BTreeMap<TrustDomain, Bytes>;
 pub struct Svids {
     pub(crate) identities: Vec<Identity>,
     pub(crate) bundles: X509Bundles,
+    /// The caller has identities, and their keys stay with the agent.
+    pub(crate) withheld: bool,
     x509_svid_response: OnceLock<Bytes>,
     x509_bundles_response: OnceLock<Bytes>,
 }
@@ -52,9 +54,25 @@ impl Svids {
         Self {
             identities,
             bundles,
+            withheld: false,
             x509_svid_response: OnceLock::new(),
             x509_bundles_response: OnceLock::new(),
         }
+    }
+
+    /// What callers get whose keys stay with the agent: bundles, and no SVID.
+    pub fn withheld(bundles: X509Bundles) -> Self {
+        Self { withheld: true, ..Self::new(Vec::new(), bundles) }
+    }
+
+    /// Its identities, the default one first.
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// The bundles to judge others by.
+    pub fn bundles(&self) -> &X509Bundles {
+        &self.bundles
     }
 
     /// Who the caller is, its default identity first.
@@ -63,13 +81,16 @@ impl Svids {
     }
 
     /// The answer to FetchX509SVID.
-    pub(crate) fn x509_svid_response(&self) -> Bytes {
-        self.x509_svid_response.get_or_init(|| wire::x509_svid_response(self)).clone()
+    pub(crate) fn x509_svid_response(&self) -> Result<Bytes, Refusal> {
+        match self.withheld {
+            true => Err(Refusal::KeyNotExported),
+            false => Ok(self.x509_svid_response.get_or_init(|| wire::x509_svid_response(self)).clone()),
+        }
     }
 
     /// The answer to FetchX509Bundles.
-    pub(crate) fn x509_bundles_response(&self) -> Bytes {
-        self.x509_bundles_response.get_or_init(|| wire::x509_bundles_response(self)).clone()
+    pub(crate) fn x509_bundles_response(&self) -> Result<Bytes, Refusal> {
+        Ok(self.x509_bundles_response.get_or_init(|| wire::x509_bundles_response(self)).clone())
     }
 }
 

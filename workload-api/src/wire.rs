@@ -2,6 +2,7 @@
 
 mod claims;
 mod launch;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -20,7 +21,13 @@ use spiffe::{Audiences, Bundle, SpiffeId, audience, jwt};
 use zeroize::Zeroizing;
 
 use self::claims::claims;
-pub(crate) use self::launch::{launch_event, launch_request};
+pub(crate) use self::{
+    launch::{launch_event, launch_request},
+    tasks::{
+        begin_request, begin_response, end_request, end_response, token_request, token_response,
+        watch_response,
+    },
+};
 use crate::{Entitled, Svids, grpc::MESSAGE_HEADER_BYTES, refusal::Refusal};
 
 /// The answer to FetchX509SVID, framed. It holds private keys, so it is wiped when its last user drops it.

@@ -32,7 +32,7 @@ fn two_entries() -> (Identities, mpsc::UnboundedReceiver<EntryId>) {
 }
 
 fn follow(identities: &Identities, texts: &[&str]) -> watch::Receiver<Standing<Svids>> {
-    identities.follow(&facts(texts), &identities.wanted().1, at(0))
+    identities.follow(&facts(texts), &identities.wanted().1, at(0)).standing
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn what_has_expired_is_not_served_even_before_it_is_withdrawn() {
     let (identities, _asked) = two_entries();
     let first = follow(&identities, &["unix:uid:1"]);
     assert_eq!(ids(&first.borrow()), ["/a"]);
-    let late = identities.follow(&facts(&["unix:uid:1"]), &identities.wanted().1, at(100));
+    let late = identities.follow(&facts(&["unix:uid:1"]), &identities.wanted().1, at(100)).standing;
     assert!(matches!(*late.borrow(), Standing::Preparing));
 }
 
@@ -99,7 +99,7 @@ fn a_caller_is_identified_again_when_an_entry_asks_for_another_kind_of_fact() {
     let (identities, _asked) = two_entries();
     let (wanted, asked) = identities.wanted();
     assert!(!wanted.asks("unix", "sha256"));
-    let mut caller = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0));
+    let mut caller = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0)).standing;
     caller.borrow_and_update();
     let put = vec![entry("e4", "/d", &["unix:uid:9"])];
     identities.publish(Publication { put, ..Publication::default() }, at(0));
@@ -107,7 +107,7 @@ fn a_caller_is_identified_again_when_an_entry_asks_for_another_kind_of_fact() {
     let put = vec![entry("e5", "/d", &["unix:sha256:00"])];
     identities.publish(Publication { put, ..Publication::default() }, at(0));
     assert!(matches!(*caller.borrow_and_update(), Standing::Outdated));
-    let stale = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0));
+    let stale = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0)).standing;
     assert!(matches!(*stale.borrow(), Standing::Outdated), "what was proved before is not enough now");
     assert_eq!(ids(&follow(&identities, &["unix:uid:1"]).borrow()), ["/a"]);
 }
@@ -199,7 +199,7 @@ fn who_is_known_by_what_can_change_is_identified_anew_when_it_is_said_to_have_ch
     let (identities, _asked) = two_entries();
     let passing = identities.wanted().1.for_now();
     let of_kernel = follow(&identities, &["unix:uid:1"]);
-    let in_pod = identities.follow(&facts(&["unix:uid:1", "k8s:ns:agents"]), &passing, at(0));
+    let in_pod = identities.follow(&facts(&["unix:uid:1", "k8s:ns:agents"]), &passing, at(0)).standing;
     let entitled = identities.follow_entitled(&facts(&["unix:uid:1", "k8s:ns:agents"]), &passing, at(0));
     identities.doubt();
     assert_eq!(ids(&of_kernel.borrow()), ["/a"], "what the kernel says is said of the moment");
@@ -207,11 +207,34 @@ fn who_is_known_by_what_can_change_is_identified_anew_when_it_is_said_to_have_ch
     assert!(matches!(*entitled.borrow(), Standing::Outdated));
 
     // What was proved before the news does not count afterwards, also for who asks once more.
-    let late = identities.follow(&facts(&["unix:uid:1"]), &passing, at(0));
+    let late = identities.follow(&facts(&["unix:uid:1"]), &passing, at(0)).standing;
     assert!(matches!(*late.borrow(), Standing::Outdated));
     // One that joins those whose facts cannot change makes them a group of whom it must be asked anew.
-    let joined = identities.follow(&facts(&["unix:uid:1"]), &identities.wanted().1.for_now(), at(0));
+    let joined = identities.follow(&facts(&["unix:uid:1"]), &identities.wanted().1.for_now(), at(0)).standing;
     assert_eq!(ids(&joined.borrow()), ["/a"]);
     identities.doubt();
     assert!(matches!(*joined.borrow(), Standing::Outdated));
+}
+
+#[test]
+fn an_actors_plain_identity_goes_to_nobody() {
+    let (identities, mut asked_for) = Identities::new();
+    let (actor, other) = (entry("a", "/actor", &["unix:uid:1"]), entry("b", "/other", &["unix:uid:2"]));
+    let task_only = Some(Arc::new(HashSet::from([actor.spiffe_id.clone()])));
+    let put = vec![actor, other];
+    identities.publish(Publication { put, view_is_known: true, task_only, ..Publication::default() }, at(0));
+    let asked = identities.wanted().1;
+    let followed = identities.follow(&facts(&["unix:uid:1"]), &asked, at(0));
+    assert!(followed.acts && matches!(*followed.standing.borrow(), Standing::Nothing));
+    let entitled = identities.follow_entitled(&facts(&["unix:uid:1"]), &asked, at(0));
+    assert!(matches!(*entitled.borrow(), Standing::Nothing), "no token either");
+    assert!(asked_for.try_recv().is_err(), "nobody makes an SVID of it");
+    assert!(!identities.follow(&facts(&["unix:uid:2"]), &asked, at(0)).acts);
+    assert_eq!(asked_for.try_recv().unwrap().as_str(), "b");
+    // Somebody lets it have a standing identity: whoever follows is asked anew.
+    let task_only = Some(Arc::new(HashSet::new()));
+    identities.publish(Publication { task_only, ..Publication::default() }, at(1));
+    assert!(matches!(*followed.standing.borrow(), Standing::Outdated));
+    assert!(!identities.follow(&facts(&["unix:uid:1"]), &asked, at(1)).acts);
+    assert_eq!(asked_for.try_recv().unwrap().as_str(), "a");
 }

@@ -9,13 +9,14 @@ use std::{
     thread,
 };
 
-use attestors::workload::launch::Launches;
+use attestors::{WorkloadAttestors, workload::launch::Launches};
 use daemon::DiskError;
 use parking_lot::Mutex;
 use peer::{
     Peer,
     launch::{AsUser, Cgroup, Command as Start, Exit, Surroundings},
 };
+use registry::objects::Reason;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -31,7 +32,13 @@ use super::{
     plan::Plan,
     tree::Meter,
 };
-use crate::Config;
+use crate::{
+    Config,
+    identities::Identities,
+    matching::Facts,
+    reactions::task_ended::task_ended,
+    tasks::{Home, Live, begin::Beginner},
+};
 
 /// Measures and starts commands.
 pub(crate) struct Launcher {
@@ -43,6 +50,10 @@ struct Inner {
     folder: Folder,
     records: Records,
     launches: Arc<Launches>,
+    /// What it takes for a command to be a task.
+    attestors: Arc<WorkloadAttestors>,
+    identities: Arc<Identities>,
+    home: Arc<Home>,
     /// What commands are told of the Workload API.
     socket: String,
     places: Mutex<HashMap<u32, Places>>,
@@ -66,13 +77,22 @@ type Answers = mpsc::Sender<Result<LaunchEvent, NoLaunch>>;
 
 impl Launcher {
     /// Takes up the launches that a former agent left, and forgets the rest.
-    pub(crate) fn open(config: &Config, socket: &Path, launches: Arc<Launches>) -> Result<Self, DiskError> {
+    pub(crate) fn open(
+        config: &Config,
+        socket: &Path,
+        attestors: Arc<WorkloadAttestors>,
+        identities: Arc<Identities>,
+        home: Arc<Home>,
+    ) -> Result<Self, DiskError> {
         let dir = config.launch.dir.clone().unwrap_or_else(|| config.public_dir.with_file_name("launch"));
         let inner = Arc::new(Inner {
             folder: Folder::open(&dir),
             records: Records::open(&config.state_dir)?,
             config: config.launch.clone(),
-            launches,
+            launches: attestors.launches().clone(),
+            attestors,
+            identities,
+            home,
             socket: format!("unix://{}", socket.display()),
             places: Mutex::default(),
         });
@@ -162,20 +182,32 @@ impl Inner {
         let _place = place.goes_on();
         let cgroup = Cgroup::make_below(surroundings.cgroups(), name).map_err(no_launch)?;
         let values: Arc<[String]> = measured.measurement.values().into();
+        let mut task = None;
         let started = match self.records.put(name, &cgroup, &values, surroundings.user().0) {
             Ok(()) => {
-                self.launches.put(cgroup.clone(), values);
-                self.start(measured, surroundings, asker, command, &cgroup).await
+                self.launches.put(cgroup.clone(), values.clone());
+                // Before anybody is in there.
+                match self.begin(asker, command, &cgroup, &values).await {
+                    Ok(begun) => {
+                        task = begun;
+                        self.start(measured, surroundings, asker, command, &cgroup).await
+                    }
+                    Err(refusal) => Err(refusal),
+                }
             }
             Err(error) => Err(no_launch(error)),
         };
         let mut started = match started {
             Ok(started) => started,
             Err(refusal) => {
+                if let Some(task) = &task {
+                    task_ended(&self.home, task.id(), Reason::DomainDead).await;
+                }
                 self.end(name, &cgroup);
                 return Err(refusal);
             }
         };
+        task.iter().for_each(|task| self.home.outlive(task));
         tracing::info!(
             pid = started.pid(),
             asker = asker.pid(),
@@ -184,7 +216,8 @@ impl Inner {
             measurement = shown.measurement,
             "launched a command"
         );
-        let _ = answers.send(Ok(LaunchEvent::Started(started.pid(), cgroup.path().to_owned()))).await;
+        let id = task.as_ref().map(|task| task.id().clone());
+        let _ = answers.send(Ok(LaunchEvent::Started(started.pid(), cgroup.path().to_owned(), id))).await;
         let (mut is_over, mut is_killed) = (false, false);
         let ended = loop {
             tokio::select! {
@@ -207,6 +240,10 @@ impl Inner {
             Ok(Exit::Signal(signal)) => LaunchEvent::Killed(signal),
             Err(error) => return Err(no_launch(error)),
         };
+        // Whatever it left behind goes on without a task.
+        if let Some(task) = &task {
+            task_ended(&self.home, task.id(), Reason::Done).await;
+        }
         if self.config.ends_with == EndsWith::Process {
             self.kill(&cgroup);
         }
@@ -215,6 +252,27 @@ impl Inner {
             self.outlast(name, &cgroup).await;
         }
         Ok(())
+    }
+
+    /// Makes the command a task where it is to be one. Either way it may remember what its asker may.
+    async fn begin(
+        &self,
+        asker: &Arc<Peer>,
+        command: &Command,
+        cgroup: &Cgroup,
+        values: &[String],
+    ) -> Result<Option<Arc<Live>>, NoLaunch> {
+        let Some(wish) = command.task.clone() else {
+            self.home.remembered(asker, cgroup).map_err(no_launch)?;
+            return Ok(None);
+        };
+        let (wanted, _) = self.identities.wanted();
+        let evidence = self.attestors.attest(asker, &wanted).await.map_err(no_launch)?;
+        let facts: Facts = evidence.selectors().cloned().collect();
+        let beginner = Beginner { peer: asker, facts: &facts };
+        let begun =
+            Box::pin(self.home.begin_launch(&self.identities, &beginner, cgroup.clone(), values, wish));
+        begun.await.map(Some).map_err(no_launch)
     }
 
     /// Measures on a thread of its own, which acts as the user.

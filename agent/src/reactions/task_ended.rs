@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use audit::Kind;
 use registry::objects::{Reason, TaskId};
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -55,10 +56,11 @@ async fn finish(
         let root = closed.last().is_some_and(|last| Arc::ptr_eq(last, live));
         let reason = if root { reason } else { Reason::Ancestor };
         tracing::info!(task = %live.id(), reason = reason.as_str(), "a task ended");
-        let untold = Untold { ended: true, reason, at: clock::now() };
+        let untold = Untold::ended(reason, clock::now());
         if let Err(error) = home.records.put(live, Some(untold)) {
             tracing::error!(task = %live.id(), %error, "the end of a task was not kept; the server is told nevertheless");
         }
+        home.note(Kind::TaskEnd, &live.grant, reason);
         home.tell(live.id(), untold);
     }
     // 5. Domains keep their labels; what is gone with its processes is forgotten.

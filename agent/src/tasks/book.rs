@@ -20,7 +20,11 @@ use registry::objects::{Reason, Task, TaskId};
 use spiffe::SpiffeId;
 use tokio::sync::watch;
 
-use super::{Domain, Live, domain::Place, live::Measured};
+use super::{
+    Domain, Live,
+    domain::Place,
+    live::{Credential, Measured},
+};
 
 /// The tasks of this node that have not ended.
 #[derive(Default)]
@@ -229,14 +233,21 @@ impl Book {
         self.turn(id, |_| true);
     }
 
+    /// Takes over a new SVID of a task, unless it may not have one any more.
+    pub(crate) fn hold(&self, live: &Live, held: Arc<Credential>) {
+        live.hold(held);
+        self.changes.tell();
+    }
+
+    /// This cgroup held a task once; its processes are of no task around it.
+    pub(crate) fn spent(&self, cgroup: Cgroup) {
+        let mut inner = self.inner.lock();
+        inner.of_cgroup.entry(cgroup.path().to_owned()).or_insert(Slot { cgroup, tasks: Vec::new() });
+    }
+
     /// Forgets the cgroups that are no more.
     pub(crate) fn forget_cgroups(&self) {
         self.inner.lock().of_cgroup.retain(|_, slot| !slot.tasks.is_empty() || slot.cgroup.is_there());
-    }
-
-    /// Whether something of a domain of tasks surrounds this cgroup, live or ended.
-    pub(crate) fn surrounds(&self, path: &str) -> bool {
-        self.inner.lock().innermost(path).is_some()
     }
 }
 

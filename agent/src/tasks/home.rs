@@ -1,31 +1,41 @@
 //! [`Home`]: this node as the home of its tasks, where everything about them meets.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use attestors::workload::launch::Launches;
+use audit::Kind;
 use authz::chain::Standing;
 use daemon::DiskError;
 use parking_lot::Mutex;
 use peer::Watch;
 use registry::{
     Key, LogId, Object, Revision,
-    objects::{Reason, TaskId, TaskState},
+    objects::{Entry, EntryId, Reason, Task, TaskId, TaskState},
+    scope::Label,
 };
 use tokio::sync::Notify;
 
 use super::{
     Book, Config, Live,
+    domain::Place,
     fresh::{Head, Heads},
     governance::{Governed, Governing},
     kept::{Records, Untold},
     labels::Labels,
+    record,
 };
-use crate::{clock, reactions::task_ended, upstream::Upstream};
+use crate::{
+    clock,
+    reactions::task_ended,
+    spool::{Spool, Unrecorded},
+    upstream::Upstream,
+};
 
 /// The tasks of this node with everything that they need.
 pub(crate) struct Home {
@@ -39,6 +49,10 @@ pub(crate) struct Home {
     pub(crate) records: Records,
     /// What the operator says.
     pub(crate) config: Config,
+    /// The commands that this agent launched.
+    pub(super) launches: Arc<Launches>,
+    /// Where tasks are beginning at this moment.
+    pub(super) begins: Mutex<HashSet<Place>>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) watch: Arc<Watch>,
     heads: Mutex<Heads>,
@@ -48,6 +62,7 @@ pub(crate) struct Home {
     /// How tasks stood in the view last.
     in_view: Mutex<HashMap<TaskId, TaskState>>,
     standings: OnceLock<Standings>,
+    spool: OnceLock<Spool>,
 }
 
 /// What a task had spent and read before the agent was restarted, as the records of its decisions say.
@@ -58,6 +73,7 @@ impl Home {
     pub(crate) fn open(
         state: &Path,
         config: Config,
+        launches: Arc<Launches>,
         upstream: Arc<Upstream>,
         watch: Arc<Watch>,
     ) -> Result<Self, DiskError> {
@@ -67,6 +83,8 @@ impl Home {
             labels: Labels::open(state)?,
             records: Records::open(state)?,
             config,
+            launches,
+            begins: Mutex::default(),
             upstream,
             watch,
             heads: Mutex::default(),
@@ -74,6 +92,7 @@ impl Home {
             untold: Notify::new(),
             in_view: Mutex::default(),
             standings: OnceLock::new(),
+            spool: OnceLock::new(),
         })
     }
 
@@ -81,6 +100,29 @@ impl Home {
     pub(crate) fn known_by(&self, standings: Standings) {
         let is_first = self.standings.set(standings).is_ok();
         debug_assert!(is_first, "it is set once");
+    }
+
+    /// Where the audit records of this node go. Set once, before any task begins.
+    pub(crate) fn record_to(&self, spool: Spool) {
+        let is_first = self.spool.set(spool).is_ok();
+        debug_assert!(is_first, "it is set once");
+    }
+
+    /// Records what gives authority; it may be given only if this succeeds.
+    pub(super) async fn record(&self, kind: Kind, task: &Task, label: &Label) -> Result<(), Unrecorded> {
+        match self.spool.get() {
+            Some(spool) => {
+                spool.record(record::of(kind, task, None, Some(label), clock::now())).await.map(drop)
+            }
+            None => Err(Unrecorded::Nameless),
+        }
+    }
+
+    /// Records what took authority away: it has taken effect, and nothing waits for this.
+    pub(crate) fn note(&self, kind: Kind, task: &Task, reason: Reason) {
+        if let Some(spool) = self.spool.get() {
+            spool.note(record::of(kind, task, Some(reason), None, clock::now()));
+        }
     }
 
     pub(super) fn standing(&self, id: &TaskId) -> Option<Standing> {
@@ -146,10 +188,26 @@ impl Home {
         }
     }
 
+    /// What the view says of entries: a task whose processes would not be the actor's any more ends.
+    pub(crate) fn follow_entries(self: &Arc<Self>, put: &[Arc<Entry>], gone: &[EntryId]) {
+        for live in self.all() {
+            let measured = &live.measured;
+            let is_gone = gone.contains(&measured.entry);
+            let now = put.iter().find(|entry| entry.id == measured.entry);
+            let differs = now.is_some_and(|entry| {
+                entry.selectors != measured.selectors || entry.spiffe_id != live.grant.actor
+            });
+            if is_gone || differs {
+                task_ended::begin(self, live.id(), Reason::MeasurementChanged);
+            }
+        }
+    }
+
     /// Suspends a task here, and has the server told: its agent acts suspiciously.
     pub(crate) fn suspend(&self, live: &Live, reason: Reason) -> io::Result<()> {
         if self.book.suspend(live.id(), reason) {
-            let untold = Untold { ended: false, reason, at: clock::now() };
+            let untold = Untold::suspended(reason, clock::now());
+            self.note(Kind::TaskSuspend, &live.grant, reason);
             self.tell(live.id(), untold);
             self.records.put(live, Some(untold))?;
         }

@@ -9,11 +9,15 @@ use std::{
 };
 
 use daemon::{DiskError, disk, private_dir, read_private, write_private};
-use registry::objects::{Reason, Task, TaskId};
+use peer::launch::Cgroup;
+use registry::{
+    objects::{Reason, Task, TaskId},
+    scope::Isolation,
+};
 use serde::{Deserialize, Serialize};
 use spiffe::Timestamp;
 
-use super::{Domain, Live, domain::Place, live::Measured};
+use super::{Domain, Live, book::Entered, domain::Place, live::Measured};
 
 /// The files.
 #[derive(Debug)]
@@ -37,6 +41,9 @@ pub(crate) struct Kept {
     pub(crate) measured: Measured,
     /// What the server has not been told yet.
     pub(crate) untold: Option<Untold>,
+    /// It is over and the server knows, but its cgroup is there still: its processes are of no other task.
+    #[serde(default)]
+    pub(crate) spent: bool,
 }
 
 /// An end or a suspension that took effect here.
@@ -51,6 +58,28 @@ pub(crate) struct Untold {
     pub(crate) at: Timestamp,
 }
 
+impl Kept {
+    /// The cgroup that held it, if it is there still.
+    pub(super) fn cgroup(&self) -> Option<Cgroup> {
+        match &self.place {
+            Place::Cgroup { path, id } => Cgroup::find(path).ok().filter(|found| found.id() == *id),
+            Place::Process { .. } => None,
+        }
+    }
+}
+
+impl Untold {
+    /// It is over.
+    pub(crate) fn ended(reason: Reason, at: Timestamp) -> Self {
+        Self { ended: true, reason, at }
+    }
+
+    /// It may wait or end.
+    pub(crate) fn suspended(reason: Reason, at: Timestamp) -> Self {
+        Self { ended: false, reason, at }
+    }
+}
+
 impl Records {
     /// The records of this agent.
     pub(crate) fn open(state: &Path) -> Result<Self, DiskError> {
@@ -61,24 +90,38 @@ impl Records {
         Ok(Self { dir, boot: boot.trim().to_owned() })
     }
 
+    /// Keeps a task before it begins.
+    pub(super) fn begin(&self, task: &Entered) -> io::Result<()> {
+        self.write(&Kept {
+            boot: self.boot.clone(),
+            place: task.place.clone(),
+            shared: task.domain.isolation() == Isolation::Shared,
+            grant: Task::clone(&task.grant),
+            signed: task.signed.as_ref().to_owned(),
+            measured: task.measured.clone(),
+            untold: None,
+            spent: false,
+        })
+    }
+
     /// Keeps a task as it stands.
     pub(crate) fn put(&self, live: &Live, untold: Option<Untold>) -> io::Result<()> {
         let kept = Kept {
             boot: self.boot.clone(),
             place: live.place.clone(),
-            shared: live.domain.isolation() == registry::scope::Isolation::Shared,
+            shared: live.domain.isolation() == Isolation::Shared,
             grant: Task::clone(&live.grant),
             signed: live.signed.as_ref().to_owned(),
             measured: live.measured.clone(),
             untold,
+            spent: false,
         };
         self.write(&kept)
     }
 
-    /// Keeps what the server has not been told of a task that is not here any more.
-    pub(crate) fn note(&self, mut kept: Kept, untold: Untold) -> io::Result<()> {
-        kept.untold = Some(untold);
-        self.write(&kept)
+    /// The place of a kept task, for whoever takes it up again.
+    pub(super) fn place(kept: &Kept) -> Place {
+        kept.place.clone()
     }
 
     fn write(&self, kept: &Kept) -> io::Result<()> {
@@ -86,8 +129,20 @@ impl Records {
         write_private(&self.dir.join(kept.grant.id.as_str()), &json).map_err(io::Error::other)
     }
 
-    /// The server knows that it has ended.
-    pub(crate) fn remove(&self, id: &TaskId) {
+    /// The server knows that it has ended. It is remembered for as long as its cgroup is there.
+    pub(crate) fn settle(&self, id: &TaskId) {
+        let kept = self.read(&self.dir.join(id.as_str()));
+        match kept.filter(|kept| kept.cgroup().is_some()) {
+            Some(kept) => {
+                if let Err(error) = self.write(&Kept { untold: None, spent: true, ..kept }) {
+                    tracing::warn!(task = %id, %error, "an end will be told once more");
+                }
+            }
+            None => self.remove(id),
+        }
+    }
+
+    pub(super) fn remove(&self, id: &TaskId) {
         if let Err(error) = disk::remove(&self.dir.join(id.as_str())) {
             tracing::warn!(%error, task = %id, "the record of a task could not be removed");
         }
@@ -97,12 +152,8 @@ impl Records {
     pub(crate) fn load(&self) -> io::Result<Vec<Kept>> {
         let mut all = Vec::new();
         for file in fs::read_dir(&self.dir)?.flatten() {
-            match read_private(&file.path(), MOST_BYTES)
-                .ok()
-                .flatten()
-                .map(|bytes| serde_json::from_slice::<Kept>(&bytes))
-            {
-                Some(Ok(kept)) => all.push(kept),
+            match self.read(&file.path()) {
+                Some(kept) => all.push(kept),
                 // The server ends it with its time.
                 _ => {
                     tracing::warn!(path = %file.path().display(), "ignored the record of a task that cannot be read")
@@ -111,6 +162,10 @@ impl Records {
         }
         all.sort_by(|a, b| (a.grant.depth, &a.grant.id).cmp(&(b.grant.depth, &b.grant.id)));
         Ok(all)
+    }
+
+    fn read(&self, path: &Path) -> Option<Kept> {
+        serde_json::from_slice(&read_private(path, MOST_BYTES).ok().flatten()?).ok()
     }
 
     /// The domain of a kept task, if it is still the very one.

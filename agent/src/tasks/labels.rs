@@ -4,6 +4,7 @@
 //! anybody relies on it. What is on disk counts for this boot of the machine only: afterwards every process is new.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,7 +12,10 @@ use std::{
 use authz::labels::DomainLabels;
 use daemon::{DiskError, private_dir, read_private, write_private};
 use parking_lot::Mutex;
-use peer::Peer;
+use peer::{
+    Peer,
+    launch::{Cgroup, PREFIX},
+};
 use registry::scope::Label;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +32,8 @@ pub(crate) struct Labels {
 #[derive(Debug, Default)]
 struct Inner {
     known: DomainLabels<ProcessName, CgroupName>,
+    /// Those with a label of their own.
+    processes: HashSet<ProcessName>,
     /// The same as it is on disk.
     kept: Vec<Raised>,
 }
@@ -66,22 +72,33 @@ impl Labels {
             // INVARIANT: a label that was kept is not lost because its file cannot be read.
             let kept: OnDisk = serde_json::from_slice(&bytes).map_err(|error| unreadable(&path, error))?;
             if kept.boot == boot {
-                kept.raised.iter().for_each(|raised| {
-                    inner.known.raise_all(&raised.cgroup, &raised.processes, &raised.label)
-                });
+                kept.raised.iter().for_each(|raised| inner.raise(raised));
                 inner.kept = kept.raised;
             }
         }
         Ok(Self { path, boot, inner: Mutex::new(inner) })
     }
 
-    /// What this process may remember: its own label, or where nobody knows whose child it is, its cgroup's.
+    /// What this process may remember: its own label and those of its living parents; where it is not known, that of
+    /// the cgroups around it.
+    ///
+    /// Nobody can say for certain whose child a process is: fork events of the kernel name the parent that a child has,
+    /// which is another one than forked it where that asked for it (CLONE_PARENT), and parents die. So whatever lives
+    /// where a task was may remember what that has read. A launch was given its label when it began, so what is
+    /// around it does not matter.
     pub(crate) fn of(&self, peer: &Peer) -> io::Result<Label> {
+        if self.inner.lock().kept.is_empty() {
+            return Ok(Label::default());
+        }
         let (process, cgroup) = (process_name(peer)?, cgroup_name(peer)?);
+        let parents = parents(peer);
         let inner = self.inner.lock();
-        Ok(around(&cgroup).fold(inner.known.of(&process, &cgroup), |label, above| {
-            label.join(&inner.known.of_cgroup(&above))
-        }))
+        let mut label = inner.known.of(&process, &cgroup);
+        if !inner.processes.contains(&process) {
+            label = around(&cgroup).fold(label, |label, above| label.join(&inner.known.of_cgroup(&above)));
+        }
+        let known = parents.iter().filter(|parent| inner.processes.contains(parent));
+        Ok(known.fold(label, |label, parent| label.join(&inner.known.of(parent, &cgroup))))
     }
 
     /// What this domain may remember, which is what its processes may.
@@ -118,7 +135,7 @@ impl Labels {
     }
 
     /// The cgroup of a launch begins with what its asker may remember: it was started from inside of that.
-    pub(crate) fn begin(&self, cgroup: &peer::launch::Cgroup, label: &Label) -> io::Result<()> {
+    pub(crate) fn begin(&self, cgroup: &Cgroup, label: &Label) -> io::Result<()> {
         if *label == Label::default() {
             return Ok(());
         }
@@ -135,7 +152,7 @@ impl Labels {
         kept.push(raised.clone());
         let json = serde_json::to_vec(&OnDisk { boot: self.boot.clone(), raised: kept.clone() })?;
         // In memory first: it counts for this process even where it cannot be kept.
-        inner.known.raise_all(&raised.cgroup, &raised.processes, &raised.label);
+        inner.raise(&raised);
         write_private(&self.path, &json).map_err(io::Error::other)?;
         inner.kept = kept;
         Ok(())
@@ -144,7 +161,7 @@ impl Labels {
     /// Forgets processes that have ended and cgroups that are no more, when tasks end.
     pub(crate) fn forget_the_dead(&self) {
         let mut inner = self.inner.lock();
-        let is_there = |(path, id): &CgroupName| match peer::launch::Cgroup::find(path) {
+        let is_there = |(path, id): &CgroupName| match Cgroup::find(path) {
             Ok(found) => *id == 0 || found.id() == *id,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
@@ -161,6 +178,26 @@ impl Labels {
     }
 }
 
+impl Inner {
+    fn raise(&mut self, raised: &Raised) {
+        self.processes.extend(raised.processes.iter().copied());
+        self.known.raise_all(&raised.cgroup, &raised.processes, &raised.label);
+    }
+}
+
+/// The processes above one that live still, as far as they can be held.
+fn parents(peer: &Peer) -> Vec<ProcessName> {
+    let (mut found, mut at) = (Vec::new(), peer.parent().ok().flatten());
+    while let Some(parent) = at.filter(|_| found.len() < MOST_PARENTS) {
+        match process_name(&parent) {
+            Ok(name) => found.push(name),
+            Err(_) => break,
+        }
+        at = parent.parent().ok().flatten();
+    }
+    found
+}
+
 fn process_name(peer: &Peer) -> io::Result<ProcessName> {
     Ok((peer.pid(), peer.start_time()?))
 }
@@ -169,28 +206,35 @@ fn process_name(peer: &Peer) -> io::Result<ProcessName> {
 fn cgroup_name(peer: &Peer) -> io::Result<CgroupName> {
     let text = peer.cgroup()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned();
-    let id = peer::launch::Cgroup::find(&path).map(|cgroup| cgroup.id()).unwrap_or(0);
+    let id = Cgroup::find(&path).map(|cgroup| cgroup.id()).unwrap_or(0);
     Ok((path, id))
 }
 
-/// The launches and containers around a cgroup: whatever is below one of those is of it.
+/// The cgroups around one, up to and with the innermost launch.
 fn around((path, _): &CgroupName) -> impl Iterator<Item = CgroupName> {
     let mut above = Vec::new();
     let mut path = path.as_str();
-    while let Some((up, _)) = path.rsplit_once('/').filter(|(up, _)| !up.is_empty()) {
+    while !is_launch(path)
+        && let Some((up, _)) = path.rsplit_once('/')
+        && !up.is_empty()
+    {
         path = up;
-        let is_domain = up.rsplit('/').next().is_some_and(|name| name.starts_with(peer::launch::PREFIX));
-        if is_domain && let Ok(cgroup) = peer::launch::Cgroup::find(up) {
-            above.push((up.to_owned(), cgroup.id()));
+        if let Ok(cgroup) = Cgroup::find(path) {
+            above.push((path.to_owned(), cgroup.id()));
         }
     }
     above.into_iter()
+}
+
+fn is_launch(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.starts_with(PREFIX))
 }
 
 fn unreadable(path: &Path, error: serde_json::Error) -> DiskError {
     DiskError::Io { action: "read", path: path.to_owned(), source: io::Error::other(error) }
 }
 
+const MOST_PARENTS: usize = 64;
 const FILE: &str = "labels.json";
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -218,6 +262,14 @@ mod tests {
         let other_boot = fs::read_to_string(&path).unwrap().replace("\"boot\":\"", "\"boot\":\"x");
         fs::write(&path, other_boot).unwrap();
         assert_eq!(Labels::open(dir.path()).unwrap().of(&own).unwrap(), Label::default());
+        // A child of it, wherever that lives, may know what it knows.
+        let labels = Labels::open(dir.path()).unwrap();
+        labels.raise(&Domain::process(own), &secret()).unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert_eq!(labels.of(&Peer::open(child.id()).unwrap()).unwrap(), secret());
+        drop(child.stdin.take());
+        child.wait().unwrap();
         fs::write(&path, "{").unwrap();
         assert!(Labels::open(dir.path()).is_err(), "a label is not forgotten because it cannot be read");
     }

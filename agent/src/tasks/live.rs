@@ -13,7 +13,9 @@ use spiffe::{Selector, SpiffeId};
 use tokio::sync::watch;
 
 use super::{Domain, domain::Place};
-use crate::publication::Held;
+use workload_api::X509Svid;
+
+use crate::{matching::Facts, rotation::Validity};
 
 /// A task whose home this node is. It is made from a grant that was verified.
 pub(crate) struct Live {
@@ -34,7 +36,16 @@ pub(crate) struct Live {
     /// Counts its states; a permit of an earlier one is void.
     pub(crate) epoch: Epoch,
     state: watch::Sender<State>,
-    credential: watch::Sender<Option<Arc<Held>>>,
+    credential: watch::Sender<Option<Arc<Credential>>>,
+}
+
+/// A task's X509-SVID with its key. With its last owner the key is wiped.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    /// The SVID.
+    pub(crate) svid: Arc<X509Svid>,
+    /// How long it is valid.
+    pub(crate) validity: Validity,
 }
 
 /// What a task's processes were known by when it began.
@@ -96,13 +107,18 @@ impl Live {
         }
     }
 
+    /// Whether a process of which this was proved is what the task's were when it began.
+    pub(crate) fn is_as_measured(&self, facts: &Facts) -> bool {
+        facts.have_all(&self.measured.selectors)
+    }
+
     /// Its X509-SVID with the key, now and after each renewal.
-    pub(crate) fn credential(&self) -> watch::Receiver<Option<Arc<Held>>> {
+    pub(crate) fn credential(&self) -> watch::Receiver<Option<Arc<Credential>>> {
         self.credential.subscribe()
     }
 
     /// Takes over a new SVID, unless the task may not have one any more.
-    pub(crate) fn hold(&self, held: Arc<Held>) {
+    pub(super) fn hold(&self, held: Arc<Credential>) {
         self.credential.send_if_modified(|credential| {
             let may = self.is_active();
             if may {

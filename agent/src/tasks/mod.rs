@@ -10,18 +10,36 @@
 //! | `labels` | what domains remember |
 //! | `kept` | what outlives the agent |
 //! | `home` | where all of that meets |
+//! | `begin`, `grant`, `id` | a task begins |
+//! | `ends` | what ends it by itself, and the renewal of its SVID until then |
+//! | `take_up` | the agent was restarted |
+//! | `hearing`, `telling` | the server's word, and word to the server |
+//! | `record` | what the audit trail says of them |
+//! | `acting`, `shown` | what its own processes get and see |
 //!
 //! What takes away acts at once and here; what grants waits for the server. What happens when a task ends is told in
 //! `reactions/task_ended.rs`.
 
+pub(crate) mod acting;
+pub(crate) mod begin;
 pub(crate) mod book;
 pub(crate) mod config;
 pub(crate) mod domain;
+mod ends;
 pub(crate) mod fresh;
 pub(crate) mod governance;
+mod grant;
+mod hearing;
 pub(crate) mod home;
+mod id;
 pub(crate) mod kept;
 pub(crate) mod labels;
 pub(crate) mod live;
+mod record;
+pub(crate) mod shown;
+mod take_up;
+mod telling;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{book::Book, config::Config, domain::Domain, home::Home, live::Live};

@@ -25,7 +25,7 @@ use std::{
 use attestors::node::agent as node_attestor;
 use parking_lot::Mutex;
 use registry::{LogId, Revision};
-use server_api::{CallError, ServerAddress, node, wire::status::Reason};
+use server_api::{CallError, ServerAddress, node, tasks, wire::status::Reason};
 use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
 use tokio::{sync::watch, time::timeout};
 use tonic::{Code, transport::Channel};
@@ -205,16 +205,42 @@ impl Upstream {
     where
         A: Future<Output = Result<T, CallError>>,
     {
+        self.ask_over(|channel| question(self.signer_over(channel))).await
+    }
+
+    async fn ask_over<T, A>(&self, question: impl Fn(Channel) -> A) -> Result<T, CallError>
+    where
+        A: Future<Output = Result<T, CallError>>,
+    {
         let none = || CallError::Unavailable("there is no connection".to_owned());
         let mut standing = self.channel.subscribe();
         let channel = standing.borrow_and_update().clone().ok_or_else(none)?;
-        let turned_away = match question(self.signer_over(channel)).await {
+        let turned_away = match question(channel).await {
             Err(error @ CallError::Agent { reason: Reason::AgentNotActive, .. }) => error,
             answered => return answered,
         };
         let next = timeout(NEXT_CONNECTION_WITHIN, standing.changed()).await;
         let channel = next.is_ok().then(|| standing.borrow().clone()).flatten();
-        question(self.signer_over(channel.ok_or(turned_away)?)).await
+        question(channel.ok_or(turned_away)?).await
+    }
+
+    /// Asks the server about tasks, in the same way. A SPIRE server knows none.
+    pub(crate) async fn ask_about_tasks<T, A>(
+        &self,
+        question: impl Fn(tasks::Client) -> A,
+    ) -> Result<T, CallError>
+    where
+        A: Future<Output = Result<T, CallError>>,
+    {
+        if self.spire.is_some() {
+            return Err(CallError::Unavailable("a SPIRE server knows no tasks".to_owned()));
+        }
+        self.ask_over(|channel| question(tasks::Client::new(channel))).await
+    }
+
+    /// The key behind the pin, and whose it is, as far as it is known.
+    pub(crate) fn pinned_key(&self) -> Option<(TrustDomain, Vec<u8>)> {
+        self.trust.pinned_key()
     }
 
     /// The command that lets a node join.

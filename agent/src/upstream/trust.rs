@@ -123,6 +123,13 @@ impl Trust {
         *self.pin.lock()
     }
 
+    /// The key behind the pin (SubjectPublicKeyInfo, DER), and whose it is; nothing where the bundle was given.
+    pub(super) fn pinned_key(&self) -> Option<(TrustDomain, Vec<u8>)> {
+        let known = self.known.lock();
+        let known = known.as_ref()?;
+        Some((known.trust_domain.clone(), known.signed.as_ref()?.pin_public_key.clone()))
+    }
+
     /// Whose server it is.
     pub(super) fn trust_domain(&self) -> Option<TrustDomain> {
         self.known.lock().as_ref().map(|known| known.trust_domain.clone())

@@ -42,6 +42,18 @@ impl Launches {
         self.by_path.read().len()
     }
 
+    /// The cgroup of the innermost launch that this one belongs to.
+    pub fn around(&self, path: &str) -> Option<Cgroup> {
+        let known = self.by_path.read();
+        let mut path = path;
+        loop {
+            if let Some(Going { cgroup, .. }) = known.get(path) {
+                return cgroup.is_there().then(|| cgroup.clone());
+            }
+            path = path.rsplit_once('/').map(|(above, _)| above).filter(|above| !above.is_empty())?;
+        }
+    }
+
     /// The innermost launch that this cgroup belongs to. A cgroup below that of a launch belongs to it, since
     /// only its own processes, and root, can have made it.
     fn of(&self, path: &str) -> Option<Arc<[String]>> {

@@ -24,7 +24,7 @@ use peer::{Listener, Peer, Pinning, Watch};
 use proto::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
-use registry::objects::Entry;
+use registry::objects::{Entry, TaskId};
 use spiffe::{Audiences, Bundle, Bundles, PrivateKey, Timestamp};
 use tokio::{
     net::UnixStream,
@@ -35,8 +35,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use workload_api::{
-    CannotIdentify, Command, Entitled, Identity, LaunchEvent, Limits, NoExplanation, NoLaunch, NoToken,
-    Source, Standing, Svids, WorkloadApi, X509Svid, socket,
+    CannotIdentify, Command, Entitled, Identity, LaunchEvent, Limits, NoExplanation, NoLaunch, NoTask,
+    NoToken, Source, Standing, Svids, TaskShown, TaskToken, Wish, WorkloadApi, X509Svid, socket,
 };
 
 /// Nothing in a test takes longer.
@@ -119,6 +119,28 @@ impl Source for Commanded {
             Some(1) => Err(NoExplanation::NotYours(1)),
             pid => Ok(format!("{{\"pid\":{}}}", pid.unwrap_or(asker.pid())).into_bytes()),
         }
+    }
+
+    fn is_outdated(&self, (): &()) -> bool {
+        false
+    }
+
+    async fn begin_task(&self, _: &Arc<Peer>, (): &(), wish: Wish) -> Result<TaskShown, NoTask> {
+        Err(NoTask::Denied(format!("no task can begin under {} here", wish.mandate)))
+    }
+
+    fn follow_tasks(&self, _: &Arc<Peer>) -> mpsc::Receiver<Vec<TaskShown>> {
+        let (told, tasks) = mpsc::channel(1);
+        told.try_send(Vec::new()).expect("there is room");
+        tasks
+    }
+
+    async fn end_task(&self, _: &Arc<Peer>, _: Option<&TaskId>) -> Result<TaskId, NoTask> {
+        Err(NoTask::NotFound("no task of yours is live here".to_owned()))
+    }
+
+    async fn task_token(&self, _: &Arc<Peer>, (): &(), _: Option<&TaskId>) -> Result<TaskToken, NoTask> {
+        Err(NoTask::NotFound("no task of yours is live here".to_owned()))
     }
 
     fn launch(&self, _: &Arc<Peer>, _: Command) -> mpsc::Receiver<Result<LaunchEvent, NoLaunch>> {

@@ -111,12 +111,13 @@ async fn launched_by_agent(launched: &Launched, socket: &Path, within: Duration)
     let null = File::options().read(true).write(true).open("/dev/null").context("cannot open /dev/null")?;
     let descriptor = u32::try_from(null.as_raw_fd()).context("a descriptor is not negative")?;
     let command = launched.command.iter().map(|word| word.clone().into_bytes().into()).collect();
-    let asked = Asked { command, measure_only: false, descriptors: [descriptor; 3], terminal: None };
+    let asked =
+        Asked { command, measure_only: false, descriptors: [descriptor; 3], terminal: None, task: None };
     let begun = async {
         let mut launch = launch(socket, asked).await?;
         loop {
             match launch.next().await? {
-                Some(Told::Started(pid)) => return Ok((pid, launch)),
+                Some(Told::Started(pid, _)) => return Ok((pid, launch)),
                 Some(Told::Ended(code)) => bail!("it ended at once, with exit code {code}"),
                 Some(Told::Measuring(..) | Told::Measured(_)) => {}
                 None => bail!("the agent ended before the command began"),

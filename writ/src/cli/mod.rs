@@ -28,6 +28,7 @@ mod mcp;
 mod mint;
 mod node;
 pub(crate) mod output;
+mod own_task;
 #[cfg(all(feature = "server", feature = "agent"))]
 pub(crate) mod paint;
 mod policy;
@@ -160,6 +161,9 @@ enum Verb {
     /// Be a workload: fetch what the agent gives this process
     #[command(subcommand, after_help = fetch::EXAMPLES)]
     Fetch(fetch::Fetch),
+    /// Tasks: pieces of work under a mandate
+    #[command(subcommand, after_help = own_task::EXAMPLES)]
+    Task(own_task::OwnTask),
     /// Measure a command, then run it in a cgroup of its own, with an identity by what was measured
     #[command(after_help = run::EXAMPLES)]
     Run(run::Run),
@@ -246,6 +250,7 @@ fn run(writ: Writ) -> Result<ExitCode> {
         #[cfg(feature = "server")]
         Verb::Backup(verb) => client(backup::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
+        Verb::Task(verb) => client(own_task::run(verb, &shared)),
         Verb::Run(command) => client(run::run(command, &shared)),
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
         #[cfg(feature = "agent")]

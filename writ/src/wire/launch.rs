@@ -9,6 +9,8 @@ use proto::writ::launch::v1::{
 };
 use tonic::Streaming;
 
+use super::task::Wish;
+
 /// What to ask for.
 pub(crate) struct Asked {
     /// The program and its arguments.
@@ -19,6 +21,8 @@ pub(crate) struct Asked {
     pub(crate) descriptors: [u32; 3],
     /// Which of the three is to be its controlling terminal.
     pub(crate) terminal: Option<usize>,
+    /// The task that it is to be.
+    pub(crate) task: Option<Wish>,
 }
 
 /// What the agent tells meanwhile.
@@ -27,8 +31,8 @@ pub(crate) enum Told {
     Measuring(u64, u64),
     /// What was measured, as JSON.
     Measured(Vec<u8>),
-    /// It runs as this process.
-    Started(i32),
+    /// It runs as this process, and as this task; an empty name is none.
+    Started(i32, String),
     /// It has ended, with an exit code as a shell would give it.
     Ended(i32),
 }
@@ -41,6 +45,7 @@ pub(crate) struct Launch {
 /// Asks the agent behind `socket`.
 pub(crate) async fn launch(socket: &Path, asked: Asked) -> Result<Launch> {
     let [stdin, stdout, stderr] = asked.descriptors;
+    let Wish { mandate, params, note, .. } = asked.task.unwrap_or_default();
     let terminal = asked.terminal.map_or(0, |n| u32::try_from(n + 1).unwrap_or(0));
     let request = RunRequest {
         command: asked.command,
@@ -49,7 +54,9 @@ pub(crate) async fn launch(socket: &Path, asked: Asked) -> Result<Launch> {
         stdout,
         stderr,
         terminal,
-        ..RunRequest::default()
+        mandate,
+        params: params.into(),
+        note,
     };
     let mut agent = LaunchClient::new(super::connect(socket).await?);
     let events = agent.run(request).await.map_err(|status| Error::msg(status.message().to_owned()))?;
@@ -66,7 +73,7 @@ impl Launch {
             return Ok(Some(match event.event {
                 Some(Event::Progress(Progress { files, bytes })) => Told::Measuring(files, bytes),
                 Some(Event::Measured(Measured { json })) => Told::Measured(json.into()),
-                Some(Event::Started(Started { pid, .. })) => Told::Started(pid),
+                Some(Event::Started(Started { pid, task, .. })) => Told::Started(pid, task),
                 Some(Event::Ended(Ended { how })) => match how {
                     Some(How::Code(code)) => Told::Ended(code),
                     Some(How::Signal(signal)) => Told::Ended(128 + signal),

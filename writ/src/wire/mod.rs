@@ -4,6 +4,7 @@ pub(crate) mod agent_status;
 pub(crate) mod decide;
 pub(crate) mod explain;
 pub(crate) mod launch;
+pub(crate) mod task;
 pub(crate) mod workload;
 
 use std::path::Path;

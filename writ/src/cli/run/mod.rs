@@ -16,8 +16,12 @@ use self::terminal::Terminal;
 use super::{
     Shared,
     output::{self, Format, plain},
+    own_task,
 };
-use crate::wire::launch::{Asked, Launch, Told, launch};
+use crate::wire::{
+    launch::{Asked, Launch, Told, launch},
+    task::Wish,
+};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +29,7 @@ Examples:
   writ run --measure-only -- python3 agent.py         what an administrator registers, without running it
   writ run -- java -jar agent.jar
   writ run -- ./agent                                 a binary
+  writ run --mandate report --param to=ops@acme.example -- ./agent      as one task, which ends with it
 
 What counts is in docs/launch.md. An entry asks for it by --selector launch:measurement:HEX.";
 
@@ -34,6 +39,15 @@ pub(crate) struct Run {
     /// Print what would be measured, and what an administrator would register, and run nothing.
     #[arg(long)]
     measure_only: bool,
+    /// Make the command a task under this mandate: its processes act by it, and it ends with the command.
+    #[arg(long, value_name = "NAME", conflicts_with = "measure_only")]
+    mandate: Option<String>,
+    /// A parameter of the mandate, as often as it has some.
+    #[arg(long = "param", value_name = "NAME=VALUE", requires = "mandate")]
+    params: Vec<String>,
+    /// What the task does, for whoever reads it later. No decision reads it.
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "mandate")]
+    note: String,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -43,14 +57,20 @@ pub(crate) async fn run(run: Run, shared: &Shared) -> Result<ExitCode> {
     let socket = shared.sockets.workload()?;
     let command = run.command.into_iter().map(|word| word.into_vec().into()).collect();
     if run.measure_only {
-        let asked = Asked { command, measure_only: true, descriptors: [0, 1, 2], terminal: None };
+        let asked = Asked { command, measure_only: true, descriptors: [0, 1, 2], terminal: None, task: None };
         return measure(launch(&socket, asked).await?, shared.output).await;
     }
+    let task = match run.mandate {
+        Some(mandate) => {
+            Some(Wish { mandate, params: own_task::params(&run.params)?, ttl: 0, note: run.note })
+        }
+        None => None,
+    };
     // From here on signals are the command's.
     let mut signals = signals()?;
     let terminal = Terminal::open().context("cannot make a terminal for the command")?;
     let (descriptors, controlling) = terminal.as_ref().map_or(([0, 1, 2], None), Terminal::descriptors);
-    let asked = Asked { command, measure_only: false, descriptors, terminal: controlling };
+    let asked = Asked { command, measure_only: false, descriptors, terminal: controlling, task };
     let mut launch = launch(&socket, asked).await?;
     let mut relay = None;
     let mut process: Option<Peer> = None;
@@ -62,7 +82,10 @@ pub(crate) async fn run(run: Run, shared: &Shared) -> Result<ExitCode> {
             told = launch.next() => match told {
                 Ok(Some(Told::Measuring(files, bytes))) => progress(files, bytes),
                 Ok(Some(Told::Measured(_))) => begins = true,
-                Ok(Some(Told::Started(pid))) => {
+                Ok(Some(Told::Started(pid, task))) => {
+                    if !task.is_empty() {
+                        output::remark(&format!("writ: task {}", plain(&task)));
+                    }
                     // A command that is over already cannot be held, and need not be.
                     process = u32::try_from(pid).ok().and_then(|pid| Peer::open(pid).ok());
                     for number in early.drain(..) {
@@ -159,7 +182,7 @@ async fn measure(mut launch: Launch, format: Format) -> Result<ExitCode> {
                 }
                 return Ok(ExitCode::SUCCESS);
             }
-            Some(Told::Started(_) | Told::Ended(_)) => {}
+            Some(Told::Started(..) | Told::Ended(_)) => {}
             None => bail!("the agent ended before everything was measured"),
         }
     }

@@ -1,0 +1,45 @@
+//! Once a second the server says how new its view is. Without that word nothing is permitted for long.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Home, fresh::Head};
+use crate::clock;
+
+impl Home {
+    /// Asks each second, as long as the agent runs.
+    pub(crate) async fn hear(self: Arc<Self>) -> Infallible {
+        let mut clock = interval(EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trouble = String::new();
+        loop {
+            clock.tick().await;
+            match self.ask_how_new().await {
+                Ok(head) => {
+                    trouble.clear();
+                    self.heard(head);
+                }
+                Err(why) if why != trouble => {
+                    tracing::debug!(why, "the server did not say how new its view is");
+                    trouble = why;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn ask_how_new(&self) -> Result<Head, String> {
+        // INVARIANT: read before the question leaves, so that whatever delays the answer counts as its age.
+        let asked = clock::boot();
+        let fresh = self.upstream.ask_about_tasks(|mut client| async move { client.fresh().await });
+        let fresh = fresh.await.map_err(|error| error.to_string())?;
+        let (trust_domain, key) = self.upstream.pinned_key().ok_or("no bundle is known yet")?;
+        if !fresh.is_signed_by(&key, &trust_domain) {
+            return Err("its word is not signed by the pinned key".to_owned());
+        }
+        Ok(Head { asked, log: fresh.log, revision: fresh.revision })
+    }
+}
+
+const EVERY: Duration = Duration::from_secs(1);

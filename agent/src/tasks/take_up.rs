@@ -1,0 +1,93 @@
+//! A restarted agent takes its tasks up again, where it can pin the very same domain; the others end.
+
+use std::sync::Arc;
+
+use authz::chain::{Standing, State};
+use registry::objects::{Reason, TaskState};
+
+use super::{
+    Home,
+    book::Entered,
+    grant,
+    kept::{Kept, Records, Untold},
+};
+use crate::clock;
+
+impl Home {
+    /// Takes up what a former agent left, once the view is known. Until then no process has a task here.
+    pub(crate) async fn take_up(self: Arc<Self>) {
+        let kept = match self.records.load() {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(%error, "the records of tasks cannot be read; every task of before ends");
+                return;
+            }
+        };
+        if kept.is_empty() {
+            return;
+        }
+        let mut at = self.governing.at();
+        // An error means that the agent is ending.
+        let _ = at.wait_for(Option::is_some).await;
+        for kept in kept {
+            let id = kept.grant.id.clone();
+            let cgroup = kept.cgroup();
+            if kept.spent {
+                match cgroup {
+                    Some(cgroup) => self.book.spent(cgroup),
+                    None => self.records.remove(&id),
+                }
+                continue;
+            }
+            match kept.untold {
+                Some(untold) if untold.ended => {
+                    cgroup.into_iter().for_each(|cgroup| self.book.spent(cgroup));
+                    self.tell(&id, untold);
+                }
+                _ => {
+                    let untold = kept.untold;
+                    match self.resume_kept(kept) {
+                        Ok(()) => untold.iter().for_each(|untold| self.tell(&id, *untold)),
+                        Err(why) => {
+                            tracing::warn!(task = %id, why, "a task does not outlive the restart of its agent");
+                            cgroup.into_iter().for_each(|cgroup| self.book.spent(cgroup));
+                            self.tell(&id, Untold::ended(Reason::AgentRestarted, clock::now()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn resume_kept(self: &Arc<Self>, kept: Kept) -> Result<(), String> {
+        let domain = self.records.domain(&kept).ok_or("its processes are not the same any more")?;
+        let view = self.governing.now();
+        let in_view = view.task(&kept.grant.id).ok_or("the server does not know it any more")?;
+        let now = clock::both();
+        grant::verify(&kept.signed, &kept.grant, &self.upstream.bundles(), now.wall)?;
+        let state = match in_view.state {
+            TaskState::Active => kept.untold.map_or(State::Active, |untold| State::Suspended(untold.reason)),
+            TaskState::Suspended { reason, .. } => State::Suspended(reason),
+            TaskState::Ended { .. } => return Err("the server has ended it".to_owned()),
+        };
+        let label = self
+            .labels
+            .of_domain(&domain)
+            .map_err(|error| format!("its processes cannot be examined: {error}"))?;
+        let known = self.standing(&kept.grant.id).unwrap_or_default();
+        let standing = Standing { label: known.label.join(&label), state, continued: true, ..known };
+        let entered = Entered {
+            place: Records::place(&kept),
+            spiffe_id: kept.grant.spiffe_id().map_err(|error| error.to_string())?,
+            grant: Arc::new(kept.grant),
+            signed: kept.signed.into(),
+            domain,
+            measured: kept.measured,
+            standing,
+        };
+        let live = self.book.enter(entered, now).map_err(|denial| denial.explanation)?;
+        tracing::info!(task = %live.id(), "took up a task again");
+        self.outlive(&live);
+        Ok(())
+    }
+}
