@@ -49,6 +49,7 @@ mod spire_commands;
 mod spire_upstream;
 mod spire_x509pop;
 mod systemd;
+mod tasks;
 mod tokens;
 mod up_twice;
 mod validate;
