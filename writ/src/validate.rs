@@ -6,6 +6,7 @@
 mod identity;
 mod input;
 mod path;
+mod policy;
 mod process;
 mod signature;
 
@@ -84,6 +85,7 @@ fn answer<'a>(line: &'a [u8], clock: &impl Fn() -> Timestamp) -> Answer<'a> {
         "jwk_parse" => signature::jwk_parse(input),
         "sig_verify" => signature::sig_verify(input),
         "container_info" => process::container_info(input),
+        "cedar_authorize" => policy::cedar_authorize(input),
         "x509_path" => path::x509_path(input, clock),
         unknown => {
             let error = format!("the operation {unknown:?} is not known to this version");

@@ -21,6 +21,7 @@ const STEPS: [Step; 15] = [
     Step("tools", "wheels, Go modules, jars and the clients made of them, fetched into target/", |missing| {
         tools::fetch_wheels(missing)?;
         tools::build_go_clients(missing)?;
+        tools::fetch_corpus(missing)?;
         tools::build_other_clients(missing)?;
         background::begin(missing)
     }),

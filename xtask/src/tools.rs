@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 
 use crate::report::Missing;
 
@@ -116,6 +117,44 @@ pub(crate) fn build_go_clients(missing: &mut Vec<Missing>) -> Result<()> {
         run(go("build").current_dir(&source).arg("-o").arg(&programs).arg("./..."))?;
     }
     Ok(())
+}
+
+/// Fetches the public corpus of Cedar's tests, as Cedar's Go module carries it.
+pub(crate) fn fetch_corpus(missing: &mut Vec<Missing>) -> Result<()> {
+    let folder = target().join("corpora/cedar");
+    let stamp = folder.join("version");
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == CORPUS) {
+        return Ok(());
+    }
+    if !runs("go", "version") {
+        missing.push(Missing {
+            what: "the public corpus of Cedar's tests".into(),
+            enable: "install Go 1.24 or newer and put it on PATH".into(),
+        });
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let outside = env::temp_dir(); // no module of ours asks for this one
+    let json = output(go("mod").current_dir(outside).args(["download", "-json", CORPUS]))?;
+    let module: Module = serde_json::from_str(&json).context("cannot read what go said of the module")?;
+    ensure!(module.sum == CORPUS_SUM, "{CORPUS} has the checksum {}, not {CORPUS_SUM}", module.sum);
+    let archive = module.dir.join("corpus-tests.tar.gz");
+    run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&folder))?;
+    std::fs::write(&stamp, CORPUS).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// Cedar's Go module, for its corpus.
+const CORPUS: &str = "github.com/cedar-policy/cedar-go@v1.9.2";
+/// What Go's checksum database says of it.
+const CORPUS_SUM: &str = "h1:w9XjGNaWkDw6QCC+bdLd7Ie6H90BfxPDDKzkIbgmhhk=";
+
+/// What `go mod download` says.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Module {
+    dir: PathBuf,
+    sum: String,
 }
 
 /// Fetches what the clients in other languages are made of; what cannot be had is listed.

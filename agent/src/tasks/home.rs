@@ -203,17 +203,6 @@ impl Home {
         }
     }
 
-    /// Suspends a task here, and has the server told: its agent acts suspiciously.
-    pub(crate) fn suspend(&self, live: &Live, reason: Reason) -> io::Result<()> {
-        if self.book.suspend(live.id(), reason) {
-            let untold = Untold::suspended(reason, clock::now());
-            self.note(Kind::TaskSuspend, &live.grant, reason);
-            self.tell(live.id(), untold);
-            self.records.put(live, Some(untold))?;
-        }
-        Ok(())
-    }
-
     /// Has the server told, as often as it takes.
     pub(crate) fn tell(&self, id: &TaskId, untold: Untold) {
         self.pending.lock().insert(id.clone(), untold);

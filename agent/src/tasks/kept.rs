@@ -73,11 +73,6 @@ impl Untold {
     pub(crate) fn ended(reason: Reason, at: Timestamp) -> Self {
         Self { ended: true, reason, at }
     }
-
-    /// It may wait or end.
-    pub(crate) fn suspended(reason: Reason, at: Timestamp) -> Self {
-        Self { ended: false, reason, at }
-    }
 }
 
 impl Records {

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use authz::{
-    Chain,
-    chain::{Epoch, State},
-};
+use authz::{Chain, chain::State};
 use parking_lot::Mutex;
 use registry::objects::{EntryId, Reason, Task, TaskId};
 use serde::{Deserialize, Serialize};
@@ -33,8 +30,6 @@ pub(crate) struct Live {
     pub(crate) measured: Measured,
     /// The chain that it belongs to: it and every task above and below it, in one total order behind this lock.
     pub(crate) chain: Arc<Mutex<Chain>>,
-    /// Counts its states; a permit of an earlier one is void.
-    pub(crate) epoch: Epoch,
     state: watch::Sender<State>,
     credential: watch::Sender<Option<Arc<Credential>>>,
 }
@@ -69,9 +64,8 @@ impl Live {
         chain: Arc<Mutex<Chain>>,
         state: State,
     ) -> Self {
-        let epoch = chain.lock().epoch(&grant.id).cloned().unwrap_or_default();
         let (state, credential) = (watch::Sender::new(state), watch::Sender::new(None));
-        Self { grant, signed, spiffe_id, domain, place, measured, chain, epoch, state, credential }
+        Self { grant, signed, spiffe_id, domain, place, measured, chain, state, credential }
     }
 
     /// Its name.

@@ -99,10 +99,11 @@ fn an_end_closes_children_first_and_nothing_brings_a_task_back() {
     let (book, one, other) = (Book::default(), Waiting::start(), Waiting::start());
     let root = enter(&book, 0, None, Domain::process(one.held()));
     let child = enter(&book, 1, Some(0), Domain::process(other.held()));
-    let before = child.epoch.now();
+    let epoch = child.chain.lock().epoch(child.id()).cloned().unwrap();
+    let before = epoch.now();
     let closed = book.close(root.id(), Reason::Administrator);
     assert_eq!(ids(&closed), [id(1), id(0)]);
-    assert!(child.epoch.now() > before, "its permits are void");
+    assert!(epoch.now() > before, "its permits are void");
     assert_eq!(*child.state().borrow(), State::Ended(Reason::Ancestor));
     assert_eq!(*root.state().borrow(), State::Ended(Reason::Administrator));
     assert!(!book.resume(root.id()) && !book.suspend(root.id(), Reason::Signal));

@@ -103,6 +103,36 @@ impl Denial {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 26] = [
+        Self::NoTask,
+        Self::UnregisteredEnforcementPoint,
+        Self::Stale,
+        Self::TaskEnded,
+        Self::TaskSuspended,
+        Self::ActorDisabled,
+        Self::ReviewOverdue,
+        Self::TenantDisabled,
+        Self::NotAMember,
+        Self::MeasurementChanged,
+        Self::EnvironmentChanged,
+        Self::IsolationWeakened,
+        Self::EgressWidened,
+        Self::UnknownTool,
+        Self::OutOfScope,
+        Self::ArgumentOutOfScope,
+        Self::DataMaxExceeded,
+        Self::BudgetSpent,
+        Self::ToolDefinitionChanged,
+        Self::LabelExceedsClearance,
+        Self::UnboundArgumentAfterUntrustedInput,
+        Self::PolicyDenied,
+        Self::PolicyError,
+        Self::Unrecorded,
+        Self::PermitExpired,
+        Self::Unreachable,
+    ];
+
     /// Its stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -170,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_code_has_one_name_in_json_and_in_sentences() {
-        for code in [Code::NoTask, Code::UnboundArgumentAfterUntrustedInput, Code::Unreachable] {
+        for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }

@@ -4,8 +4,8 @@ standard input, one JSON array a line, and prints one JSON line for each.
     client.py http SOCKET /mcp/files auto|legacy     over the gate's socket
     client.py stdio PROGRAM ARGUMENT…                through a command, as desktop programs do
 
-["list"] lists tools; ["call", NAME, ARGUMENTS] calls one; ["fork", …] does the rest in a child, with the
-connection that was made here; ["twice", …] does it in a grandchild whose parent is gone."""
+["list"] lists tools; ["call", NAME, ARGUMENTS] calls one; ["fork", …] does the rest in a child,
+["twice", …] in a grandchild whose parent is gone."""
 
 import asyncio
 import json

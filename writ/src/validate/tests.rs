@@ -365,3 +365,36 @@ fn container_info_is_what_the_cgroups_say_and_mountinfo_is_not_asked() {
         assert_rejected("container_info", json!({ "cgroup": unclear, "mountinfo": mountinfo }));
     }
 }
+
+#[test]
+fn cedar_authorize_gives_cedars_own_result() {
+    let uid = |kind: &str, id: &str| json!({ "type": kind, "id": id });
+    let input = |context: Value| {
+        json!({
+            "policies": "permit(principal, action, resource in Folder::\"f\");\nforbid(principal, action, resource) when \
+                         { context.n > 9007199254740993 };",
+            "schema": "entity User; entity Folder; entity File in [Folder];\n\
+                       action view appliesTo { principal: User, resource: File, context: { n: Long } };",
+            "entities": [
+                { "uid": uid("File", "a"), "attrs": {}, "parents": [uid("Folder", "f")] },
+            ],
+            "request": {
+                "principal": uid("User", "u"), "action": uid("Action", "view"), "resource": uid("File", "a"),
+                "context": context,
+            },
+        })
+    };
+    for (n, decision, reason) in
+        [(9_007_199_254_740_993_i64, "allow", "policy0"), (9_007_199_254_740_994, "deny", "policy1")]
+    {
+        let value = accepted("cedar_authorize", input(json!({ "n": n })));
+        assert_eq!(value, json!({ "decision": decision, "reasons": [reason], "errors": [] }));
+    }
+    for wrong in [json!({}), json!({ "n": "x" }), json!({ "n": 1, "m": 1 })] {
+        assert_rejected("cedar_authorize", input(wrong));
+    }
+    let mut unread = input(json!({ "n": 1 }));
+    unread["policies"] = "permit(".into();
+    assert_rejected("cedar_authorize", unread);
+    assert_rejected("cedar_authorize", json!({}));
+}

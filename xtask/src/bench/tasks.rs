@@ -22,7 +22,8 @@ pub(super) fn tasks(_: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
         let mut command = Command::new(program);
         command.args([socket, subject.text("server_address"), pin]);
         command.args([AGENTS.to_string(), pace.rounds.to_string()]);
-        let told: Value = serde_json::from_str(&tools::output(&mut command)?).context("it printed no JSON")?;
+        let told: Value =
+            serde_json::from_str(&tools::output(&mut command)?).context("it printed no JSON")?;
         let ended = Figures::read(&told["ended"])?;
         middle.push(ended.p50_us / 1e3);
         worst.push(ended.p99_us / 1e3);
@@ -31,6 +32,9 @@ pub(super) fn tasks(_: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
     let name = format!("`task end` at the server to its tombstone at each of {AGENTS} agents");
     table.add(Row::new(format!("{name}, p50, ms"), middle));
     table.add(Row::new(format!("{name}, p99, ms"), worst).at_most(500.0));
-    table.add(Row::new("a task begins at the server: decided, committed, SVID and grant signed, p50, ms", begun));
+    table.add(Row::new(
+        "a task begins at the server: decided, committed, SVID and grant signed, p50, ms",
+        begun,
+    ));
     Ok(())
 }

@@ -65,7 +65,7 @@ impl Gate for Asked {
             gate.refused.iter().map(|(name, why)| (name.to_string(), why.clone())).collect();
         tracing::info!(pid = self.line.peer().pid(), gate = own, "a gate begins a session");
         let (carried, said) = self.door.authorizer.carried();
-        let session = Session::new(gate, self.line.clone(), self.door.authorizer.clone(), carried);
+        let session = Session::new(gate, self.line.clone(), self.door.clone(), carried);
         tokio::spawn(read(session, from));
         let welcome = ToGate::Welcome(pb::Welcome { spiffe_id: own, refused });
         Ok(tonic::Response::new(messages(welcome, said).boxed()))

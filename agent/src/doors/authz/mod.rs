@@ -39,6 +39,10 @@ pub(super) struct Gate {
     guards: BTreeMap<ResourceName, Arc<SpiffeId>>,
     /// Those of its hello that it may not, each with a sentence for its operator.
     refused: BTreeMap<ResourceName, String>,
+    /// What it wants to guard.
+    wanted: Vec<ResourceName>,
+    /// Its own SPIFFE IDs.
+    own: Vec<SpiffeId>,
     /// Changes when it may have become another one.
     standing: watch::Receiver<Standing<Entitled>>,
 }
@@ -65,18 +69,33 @@ impl AuthzDoor {
         if entries.is_empty() {
             return Err("this process has no identity here; register one with: writ entry create".to_owned());
         }
-        let governance = self.home.governing.now();
-        let (mut guards, mut refused) = (BTreeMap::new(), BTreeMap::new());
-        for name in wanted {
-            let points = governance.world.resource(name).map(|resource| &resource.enforcement_points);
-            let own =
-                points.and_then(|points| entries.iter().find(|entry| points.contains(&entry.spiffe_id)));
-            match own {
-                Some(entry) => drop(guards.insert(name.clone(), Arc::new(entry.spiffe_id.clone()))),
-                None => drop(refused.insert(name.clone(), not_a_point(name, &entries))),
+        let own: Vec<_> = entries.iter().map(|entry| entry.spiffe_id.clone()).collect();
+        let guards = self.guarded(wanted, &own);
+        let unguarded = wanted.iter().filter(|name| !guards.contains_key(*name));
+        let refused = unguarded.map(|name| (name.clone(), not_a_point(name, &entries))).collect();
+        Ok(Gate { guards, refused, wanted: wanted.to_vec(), own, standing })
+    }
+
+    /// Returns when the gate guards other resources than it did: it begins another session then.
+    async fn guards_others(&self, gate: &Gate) {
+        let mut at = self.home.governing.at();
+        // Compared at once, too: something may have changed since it was attested.
+        while self.guarded(&gate.wanted, &gate.own) == gate.guards {
+            if at.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
-        Ok(Gate { guards, refused, standing })
+    }
+
+    /// Which of these resources name one of these IDs among their enforcement points, with that ID.
+    fn guarded(&self, wanted: &[ResourceName], own: &[SpiffeId]) -> BTreeMap<ResourceName, Arc<SpiffeId>> {
+        let governance = self.home.governing.now();
+        let guard = |name: &ResourceName| {
+            let points = &governance.world.resource(name)?.enforcement_points;
+            let id = own.iter().find(|id| points.contains(*id))?;
+            Some((name.clone(), Arc::new(id.clone())))
+        };
+        wanted.iter().filter_map(guard).collect()
     }
 }
 

@@ -12,7 +12,7 @@ use registry::{
 use tokio::sync::Semaphore;
 use workload_api::socket::Line;
 
-use super::Gate;
+use super::{AuthzDoor, Gate};
 use crate::authorize::{Authorizer, Carried, How, Question, Said, Shown};
 
 /// What a gate says, read.
@@ -39,6 +39,7 @@ pub(super) struct Client {
 pub(super) struct Session {
     gate: Gate,
     line: Arc<Line>,
+    door: Arc<AuthzDoor>,
     authorizer: Arc<Authorizer>,
     pub(super) carried: Arc<Carried>,
     /// Processes that were asked about lately.
@@ -48,14 +49,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        gate: Gate,
-        line: Arc<Line>,
-        authorizer: Arc<Authorizer>,
-        carried: Arc<Carried>,
-    ) -> Arc<Self> {
-        let at_once = Arc::new(Semaphore::new(AT_ONCE));
-        Arc::new(Self { gate, line, authorizer, carried, clients: Mutex::default(), at_once })
+    pub(super) fn new(gate: Gate, line: Arc<Line>, door: Arc<AuthzDoor>, carried: Arc<Carried>) -> Arc<Self> {
+        let (authorizer, at_once) = (door.authorizer.clone(), Arc::new(Semaphore::new(AT_ONCE)));
+        Arc::new(Self { gate, line, door, authorizer, carried, clients: Mutex::default(), at_once })
     }
 
     /// Takes one message. It waits only where the gate has too many questions open; answers come by themselves.
@@ -78,6 +74,7 @@ impl Session {
         tokio::select! {
             // It is attested anew when it connects again.
             _ = standing.changed() => {}
+            () = self.door.guards_others(&self.gate) => {}
             () = self.carried.cut() => {}
         }
     }

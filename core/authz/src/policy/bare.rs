@@ -1,13 +1,17 @@
 //! Cedar's bare result, through the same slices as every decision.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid,
-    PolicyId, PolicySet, Request, Schema,
+    AuthorizationError, Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Policy,
+    PolicyId, PolicySet, Request, Response, Schema,
 };
 
-use super::{Lineage, Slices};
+use super::{
+    Lineage, Slices,
+    rule::LARGEST,
+    split::{Size, check_size, split},
+};
 
 /// What Cedar says, before Writ makes a decision of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,7 +27,7 @@ pub struct Bare {
 /// A request, as text in Cedar's own forms.
 #[derive(Clone, Copy, Debug)]
 pub struct BareInput<'a> {
-    /// Policies; unnamed ones are `policy0`, `policy1` and so on.
+    /// Policies, known by their `@id`; one without is `policy0`, `policy1` and so on, by its place in the text.
     pub policies: &'a str,
     /// A schema that entities, context and request must follow.
     pub schema: Option<&'a str>,
@@ -41,48 +45,90 @@ pub struct BareInput<'a> {
 
 /// Evaluates a request. An input that cannot be read is an error, one sentence.
 pub fn authorize(input: &BareInput<'_>) -> Result<Bare, String> {
-    let schema = input
-        .schema
-        .map(Schema::from_cedarschema_str)
-        .transpose()
-        .map_err(|error| format!("the schema: {error}"))?;
-    let schema = schema.map(|(schema, _)| schema);
-    let policies = PolicySet::from_str(input.policies).map_err(|error| format!("the policies: {error}"))?;
-    let entities = Entities::from_json_str(input.entities, schema.as_ref())
-        .map_err(|error| format!("the entities: {error}"))?;
-    let [principal, action, resource] = [input.principal, input.action, input.resource].map(uid);
-    let (principal, action, resource) = (principal?, action?, resource?);
-    let of_action = schema.as_ref().map(|schema| (schema, &action));
-    let context =
-        Context::from_json_str(input.context, of_action).map_err(|error| format!("the context: {error}"))?;
-    let request = Request::new(principal.clone(), action.clone(), resource.clone(), context, schema.as_ref())
-        .map_err(|error| format!("the request: {error}"))?;
-    let slices = Slices::of(policies.policies().cloned().collect());
-    Ok(decide(&slices, &request, &entities, [principal, action, resource]))
+    let read = Read::parse(input.policies, input.schema, input.entities)?;
+    read.decide([input.principal, input.action, input.resource], input.context)
 }
 
-pub(super) fn decide(slices: &Slices, request: &Request, entities: &Entities, about: [EntityUid; 3]) -> Bare {
-    let [principal, action, resource] = about.map(|uid| {
-        let ancestors = entities.ancestors(&uid).into_iter().flatten().cloned().collect();
-        Lineage { uid, ancestors }
-    });
-    let set = slices.slice(&principal, &action, &resource);
-    let response = Authorizer::new().is_authorized(request, &set, entities);
-    let sorted = |ids: &mut dyn Iterator<Item = &PolicyId>| {
-        let mut ids: Vec<String> = ids.map(ToString::to_string).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    };
-    Bare {
-        allow: response.decision() == Decision::Allow,
-        reasons: sorted(&mut response.diagnostics().reason()),
-        errors: sorted(
-            &mut response
-                .diagnostics()
-                .errors()
-                .map(|AuthorizationError::PolicyEvaluationError(error)| error.policy_id()),
-        ),
+/// The largest schema.
+const LARGEST_SCHEMA: Size = Size { bytes: 1024 * 1024, operators: usize::MAX, angles: true };
+
+/// Policies and entities, read once for several requests.
+pub(super) struct Read {
+    #[cfg(test)]
+    pub(super) policies: PolicySet,
+    pub(super) entities: Entities,
+    schema: Option<Schema>,
+    slices: Slices,
+}
+
+impl Read {
+    pub(super) fn parse(policies: &str, schema: Option<&str>, entities: &str) -> Result<Self, String> {
+        split(policies).into_iter().try_for_each(|policy| check_size(policy, LARGEST))?;
+        schema.map_or(Ok(()), |schema| check_size(schema, LARGEST_SCHEMA))?;
+        let schema = schema.map(Schema::from_cedarschema_str).transpose();
+        let schema = schema.map_err(|error| format!("the schema: {error}"))?.map(|(schema, _)| schema);
+        let policies = PolicySet::from_str(policies).map_err(|error| format!("the policies: {error}"))?;
+        let entities = Entities::from_json_str(entities, schema.as_ref());
+        let entities = entities.map_err(|error| format!("the entities: {error}"))?;
+        let mut named: BTreeMap<String, Policy> = BTreeMap::new();
+        for policy in policies.policies() {
+            let name = policy.annotation("id").map_or_else(|| policy.id().to_string(), str::to_owned);
+            if named.insert(name.clone(), policy.new_id(PolicyId::new(&name))).is_some() {
+                return Err(format!("the policies: two of them are called {name:?}"));
+            }
+        }
+        let slices = Slices::of(named.into_values().collect());
+        Ok(Self {
+            #[cfg(test)]
+            policies,
+            entities,
+            schema,
+            slices,
+        })
+    }
+
+    pub(super) fn decide(&self, about: [(&str, &str); 3], context: &str) -> Result<Bare, String> {
+        let (request, lineages) = self.request(about, context)?;
+        let [principal, action, resource] = &lineages;
+        let slice = self.slices.slice(principal, action, resource);
+        Ok(Bare::of(&Authorizer::new().is_authorized(&request, &slice, &self.entities)))
+    }
+
+    pub(super) fn request(
+        &self,
+        about: [(&str, &str); 3],
+        context: &str,
+    ) -> Result<(Request, [Lineage; 3]), String> {
+        let [principal, action, resource] = about.map(uid);
+        let (principal, action, resource) = (principal?, action?, resource?);
+        let lineages = [&principal, &action, &resource].map(|uid| {
+            let ancestors = self.entities.ancestors(uid).into_iter().flatten().cloned().collect();
+            Lineage { uid: uid.clone(), ancestors }
+        });
+        let of_action = self.schema.as_ref().map(|schema| (schema, &action));
+        let context =
+            Context::from_json_str(context, of_action).map_err(|error| format!("the context: {error}"))?;
+        let request = Request::new(principal, action, resource, context, self.schema.as_ref());
+        Ok((request.map_err(|error| format!("the request: {error}"))?, lineages))
+    }
+}
+
+impl Bare {
+    pub(super) fn of(response: &Response) -> Self {
+        let sorted = |ids: &mut dyn Iterator<Item = &PolicyId>| {
+            let mut ids: Vec<String> = ids.map(ToString::to_string).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        let errors = response.diagnostics().errors();
+        Self {
+            allow: response.decision() == Decision::Allow,
+            reasons: sorted(&mut response.diagnostics().reason()),
+            errors: sorted(
+                &mut errors.map(|AuthorizationError::PolicyEvaluationError(error)| error.policy_id()),
+            ),
+        }
     }
 }
 

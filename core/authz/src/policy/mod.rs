@@ -6,6 +6,8 @@
 
 mod bare;
 mod compile;
+#[cfg(test)]
+mod corpus;
 mod rule;
 mod schema;
 mod slices;

@@ -6,7 +6,10 @@ use cedar_policy::{Effect, Policy, PolicySet, PrincipalConstraint, ResourceConst
 use registry::objects::Layer;
 use serde_json::Value;
 
-use super::schema;
+use super::{
+    schema,
+    split::{Size, check_size},
+};
 
 /// A policy that may be used in its layer.
 #[derive(Clone, Debug)]
@@ -17,15 +20,15 @@ pub(super) struct Rule {
     pub(super) id: Option<String>,
 }
 
-/// The longest policy, in bytes.
-const LONGEST: usize = 64 * 1024;
+/// The largest policy.
+pub(super) const LARGEST: Size = Size { bytes: 8 * 1024, operators: 1000, angles: false };
+/// Levels of a policy's syntax as JSON; each operator is two of them.
+const DEEPEST: usize = 256;
 
 impl Rule {
     /// Parses one policy; all that is wrong with it otherwise.
     pub(super) fn parse(text: &str, layer: &Layer) -> Result<Self, Vec<String>> {
-        if text.len() > LONGEST {
-            return Err(vec![format!("a policy has {} bytes, and {LONGEST} are allowed", text.len())]);
-        }
+        check_size(text, LARGEST).map_err(|why| vec![why])?;
         let set = PolicySet::from_str(text)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         if set.num_of_templates() > 0 {
@@ -37,8 +40,15 @@ impl Rule {
         let (Some(policy), None) = (policies.next(), policies.next()) else {
             return Err(vec!["a policy does not end with its own semicolon".into()]);
         };
+        let json = policy.to_json().map_err(|error| vec![error.to_string()])?;
+        if nests_deeper(&json, DEEPEST) {
+            // Cedar's validator gives up silently on what is very deep.
+            return Err(vec![
+                "its conditions nest too deep, or chain too many operators; cut it in two".into(),
+            ]);
+        }
         let mut faults = schema::faults(&set);
-        faults.extend(against_layer(policy, layer));
+        faults.extend(against_layer(policy, &json, layer));
         match faults.is_empty() {
             true => Ok(Self { id: policy.annotation("id").map(str::to_owned), policy: policy.clone() }),
             false => Err(faults),
@@ -47,13 +57,13 @@ impl Rule {
 }
 
 /// What the layer does not allow.
-fn against_layer(policy: &Policy, layer: &Layer) -> Vec<String> {
+fn against_layer(policy: &Policy, json: &Value, layer: &Layer) -> Vec<String> {
     let mut faults = Vec::new();
     if policy.effect() == Effect::Permit {
         if *layer == Layer::Platform {
             faults.push("the platform's policies only forbid; permits belong to tenants".to_owned());
         }
-        if listens_to_claims(policy) {
+        if reaches_claims(json) {
             let why = "a permit may not depend on context.claimed, which the agent says of itself; only a forbid may";
             faults.push(why.to_owned());
         }
@@ -91,14 +101,23 @@ pub(super) fn resource(policy: &Policy) -> Option<cedar_policy::EntityUid> {
     }
 }
 
-/// Whether a policy could see what the agent claims: it names `context.claimed`, or hands `context` on whole.
-fn listens_to_claims(policy: &Policy) -> bool {
-    match policy.to_json() {
-        Ok(json) => reaches_claims(&json),
-        Err(_) => true, // what cannot be looked through is not trusted
+/// Levels of objects and arrays, without going down on the stack.
+fn nests_deeper(json: &Value, most: usize) -> bool {
+    let mut open = vec![(json, 1)];
+    while let Some((node, depth)) = open.pop() {
+        if depth > most {
+            return true;
+        }
+        match node {
+            Value::Object(members) => open.extend(members.values().map(|member| (member, depth + 1))),
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
+            _ => {}
+        }
     }
+    false
 }
 
+/// Whether a policy could see what the agent claims: it names `context.claimed`, or hands `context` on whole.
 fn reaches_claims(node: &Value) -> bool {
     match node {
         Value::Object(members) => {

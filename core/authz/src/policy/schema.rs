@@ -18,12 +18,18 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     Validator::new(schema)
 });
 
-/// Every way in which policies break the schema, strictly.
-pub(super) fn faults(policies: &PolicySet) -> Vec<String> {
-    let result = VALIDATOR.validate(policies, ValidationMode::Strict);
+/// How one policy breaks the schema, strictly; warnings (a condition that never holds, a name that looks like
+/// another) count as well. The same fault may show once for each action, so only the first few are told.
+pub(super) fn faults(policy: &PolicySet) -> Vec<String> {
+    let result = VALIDATOR.validate(policy, ValidationMode::Strict);
     let warnings = result.validation_warnings().map(ToString::to_string);
-    result.validation_errors().map(ToString::to_string).chain(warnings).collect()
+    let all = result.validation_errors().map(ToString::to_string).chain(warnings);
+    // Cedar names the policy by its place in what it was given, which is always the first.
+    all.take(TOLD).map(|fault| fault.replace("for policy `policy0`, ", "")).collect()
 }
+
+/// So many faults of one policy are told.
+const TOLD: usize = 3;
 
 /// The schema itself, for tests that hold facts to it.
 #[cfg(test)]

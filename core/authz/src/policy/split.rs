@@ -36,6 +36,58 @@ pub(super) fn split(text: &str) -> Vec<&str> {
     parts
 }
 
+/// Whether a text is short and flat enough to be parsed: what parses, validates and evaluates it goes as deep as
+/// the text does, on one stack.
+pub(super) fn check_size(text: &str, most: Size) -> Result<(), String> {
+    if text.len() > most.bytes {
+        return Err(format!("it has {} bytes, and {} are allowed", text.len(), most.bytes));
+    }
+    let (mut depth, mut operators, mut at) = (0_usize, 0, 0);
+    let bytes = text.as_bytes();
+    while at < bytes.len() {
+        match bytes[at] {
+            b'/' if bytes.get(at + 1) == Some(&b'/') => {
+                at += bytes[at..].iter().take_while(|byte| !matches!(byte, b'\n' | b'\r')).count();
+                continue;
+            }
+            b'"' => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != b'"' {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            // A bracket opened is an operator, too: `a["b"]["c"]` is as deep as `a.b.c`.
+            b'(' | b'[' | b'{' => (depth, operators) = (depth + 1, operators + 1),
+            b'<' if most.angles => depth += 1,
+            b'>' if most.angles => depth = depth.saturating_sub(1),
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'.' | b'+' | b'-' | b'*' | b'|' | b'&' | b'!' | b'=' | b'<' | b'>' => operators += 1,
+            _ => {}
+        }
+        if operators > most.operators {
+            return Err(format!("it has more than {} characters that are operators", most.operators));
+        }
+        if depth > DEEPEST {
+            return Err(format!("it nests brackets deeper than {DEEPEST} levels"));
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The most of a text that is parsed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    pub(super) bytes: usize,
+    /// Characters that can chain expressions to one another.
+    pub(super) operators: usize,
+    /// Whether angle brackets nest, as in a schema, and do not compare.
+    pub(super) angles: bool,
+}
+
+/// Brackets inside one another.
+const DEEPEST: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use std::str::FromStr;

@@ -53,8 +53,9 @@ impl Parser {
     fn next(&mut self) -> Result<Option<Vec<u8>>, String> {
         while let Some(line) = self.line() {
             if line.is_empty() {
-                if self.has_data {
-                    self.has_data = false;
+                self.has_data = false;
+                // An event without data only says where a client could go on; the gate never does.
+                if !self.data.is_empty() {
                     return Ok(Some(std::mem::take(&mut self.data)));
                 }
                 continue;
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     fn events(parts: &[&[u8]]) -> Result<Vec<String>, String> {
-        let mut parser = Parser::new(40);
+        let mut parser = Parser::new(50);
         let mut events = Vec::new();
         for part in parts {
             parser.feed(part)?;
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn events_are_found_however_they_arrive() {
         let stream =
-            b": hello\r\n\r\nevent: message\nid: 1\ndata: {\"a\":\ndata:1}\n\ndata: x\r\n\r\ndata: open";
+            b": hello\r\n\r\nid: 0\ndata: \n\nevent: message\nid: 1\ndata: {\"a\":\ndata:1}\n\ndata: x\r\n\r\ndata: open";
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
         assert_eq!(events(&[stream]).unwrap(), ["{\"a\":\n1}", "x"]);
         assert_eq!(events(&bytes).unwrap(), ["{\"a\":\n1}", "x"]);
@@ -112,7 +113,9 @@ mod tests {
 
     #[test]
     fn an_event_is_bounded_with_and_without_an_end() {
-        assert!(events(&[b"data: 0123456789012345678901234567890123456789x\n\n"]).is_err());
-        assert!(events(&[&[b'x'; 100]]).is_err());
+        assert!(
+            events(&[b"data: 012345678901234567890123456789012345678901234567890123456789x\n\n"]).is_err()
+        );
+        assert!(events(&[&[b'x'; 120]]).is_err());
     }
 }
