@@ -40,6 +40,7 @@ mod status;
 mod task;
 mod tenant;
 mod token;
+mod trace;
 mod validate;
 
 use std::{future::Future, io, process::ExitCode};
@@ -151,6 +152,9 @@ enum Verb {
     /// Evidence: the tamper-evident log of what was decided and done
     #[command(subcommand, after_help = audit::EXAMPLES)]
     Audit(audit::AuditVerb),
+    /// Show one chain of actions as a tree: who, what, decided how, and what came of it
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::Trace),
     /// Mint an SVID of any ID, without an entry
     #[command(subcommand, after_help = mint::EXAMPLES)]
     Mint(mint::Mint),
@@ -161,9 +165,6 @@ enum Verb {
     /// Be a workload: fetch what the agent gives this process
     #[command(subcommand, after_help = fetch::EXAMPLES)]
     Fetch(fetch::Fetch),
-    /// Tasks: pieces of work under a mandate
-    #[command(subcommand, after_help = own_task::EXAMPLES)]
-    Task(own_task::OwnTask),
     /// Measure a command, then run it in a cgroup of its own, with an identity by what was measured
     #[command(after_help = run::EXAMPLES)]
     Run(run::Run),
@@ -246,11 +247,11 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Bundle(verb) => client(bundle::run(verb, &shared)),
         Verb::Authority(verb) => client(authority::run(verb, &shared)),
         Verb::Audit(verb) => client(audit::run(verb, &shared)),
+        Verb::Trace(trace) => client(trace::run(trace, &shared)),
         Verb::Mint(verb) => client(mint::run(verb, &shared)),
         #[cfg(feature = "server")]
         Verb::Backup(verb) => client(backup::run(verb, &shared)),
         Verb::Fetch(fetch) => client(fetch::run(fetch, &shared)),
-        Verb::Task(verb) => client(own_task::run(verb, &shared)),
         Verb::Run(command) => client(run::run(command, &shared)),
         Verb::Explain(explain) => client(explain::run(explain, &shared)),
         #[cfg(feature = "agent")]

@@ -70,7 +70,7 @@ impl Chains {
     /// Takes an entry in.
     pub(super) fn add(&mut self, leaf: Leaf) {
         match leaf {
-            Leaf::Began(began) => drop(self.began.insert(began.task.clone(), began)),
+            Leaf::Began(began) => drop(self.began.insert(began.task.clone(), *began)),
             Leaf::Turned(at, tasks) => {
                 for turned in tasks {
                     let state = State { at: turned.state.at.or(Some(at)), ..turned.state };
@@ -275,7 +275,9 @@ mod tests {
         assert_eq!(chain.actions[0].outcome, Some(audit::Outcome::Executed));
         assert_eq!(chain.children.len(), 1);
         let text = chain.to_text();
-        for words in ["allowed  executed", "[confidentiality 2]", "DENIED  (out_of_scope: no rule)", "ended: done"] {
+        for words in
+            ["allowed  executed", "[confidentiality 2]", "DENIED  (out_of_scope: no rule)", "ended: done"]
+        {
             assert!(text.contains(words), "{words}\n{text}");
         }
         assert!(chains.of("D").is_none());

@@ -9,7 +9,7 @@ use spiffe::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Leaf {
     /// The server granted a task.
-    Began(Began),
+    Began(Box<Began>),
     /// The server says how tasks stand.
     Turned(Timestamp, Vec<Turned>),
     /// A node recorded something of a task.
@@ -67,7 +67,7 @@ impl Leaf {
         let at = serde_json::from_value(value.get("time")?.clone()).ok()?;
         if value.get("kind").and_then(Value::as_str) == Some("task.begin") {
             let began = serde_json::from_value::<Began>(facts.clone()).ok()?;
-            return Some(Self::Began(Began { at, ..began }));
+            return Some(Self::Began(Box::new(Began { at, ..began })));
         }
         let turned: Vec<Turned> = serde_json::from_value(facts.get("tasks")?.clone()).ok()?;
         (!turned.is_empty()).then_some(Self::Turned(at, turned))
