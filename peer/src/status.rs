@@ -133,9 +133,9 @@ mod tests {
 
     /// One of the texts with words of the format put in, and parts removed.
     fn changed(text: &'static str) -> impl Strategy<Value = String> {
-        let words =
-            ["\n", "\t", ":", ")", " ", "-1", "4294967296", "Uid:\t0\t0\t0\t0\n", "Groups:\t", "\u{fffd}"];
-        let change = (any::<Index>(), 0_usize..12, proptest::sample::select(&words[..]));
+        const WORDS: &[&str] =
+            &["\n", "\t", ":", ")", " ", "-1", "4294967296", "Uid:\t0\t0\t0\t0\n", "Groups:\t", "\u{fffd}"];
+        let change = (any::<Index>(), 0_usize..12, proptest::sample::select(WORDS));
         vec(change, 0..5).prop_map(move |changes| {
             let mut bytes = text.as_bytes().to_vec();
             for (at, removed, put) in changes {

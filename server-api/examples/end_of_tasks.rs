@@ -2,6 +2,8 @@
 //! administrator ends, again and again. Run by `cargo xtask bench tasks`:
 //! `end_of_tasks ADMIN_SOCKET SERVER_ADDRESS PIN AGENTS ROUNDS` prints JSON.
 
+#![expect(clippy::print_stdout, reason = "its figures are its product")]
+
 use std::{
     error::Error,
     path::Path,

@@ -62,7 +62,6 @@ pub struct Spool {
     queue: Arc<Queue>,
     shelf: Arc<Shelf>,
     floods: Arc<Mutex<Floods>>,
-    acknowledged: Arc<watch::Sender<(SpoolId, u64)>>,
     end: watch::Receiver<End>,
     /// Up to where the server has it.
     acknowledged: watch::Sender<(SpoolId, u64)>,

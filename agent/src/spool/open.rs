@@ -64,8 +64,6 @@ impl Spool {
         let (sender, end) = watch::channel(end);
         let queue = Arc::new(Queue::at(terms.dir.clone()));
         let floods = Arc::new(Mutex::new(Floods::new(terms.floods)));
-        let acknowledged = (begun.spool, begun.marks.acknowledged);
-        let acknowledged = Arc::new(watch::Sender::new(acknowledged));
         let writer = Writer::start(terms, begun, queue.clone(), shelf.clone(), sender)
             .map_err(|error| SpoolError::Start(error.to_string()))?;
         let _last = Arc::new(Last { queue: queue.clone(), writer: Some(writer) });

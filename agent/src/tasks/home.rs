@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io,
     path::Path,
     sync::{Arc, OnceLock},
     time::Duration,

@@ -13,15 +13,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Shared, Usage, output};
 use crate::wire::task::{Own, Tasks, Wish};
 
-pub(crate) const EXAMPLES: &str = "\
-Examples:
-  writ task begin --mandate sort-tickets --param queue=billing    held until this command is told to end
-  writ task watch                                                 tasks of this process, after each change
-  writ task token                                                 a transaction token of its only task
-
-A task belongs to the process that asked for it: programs ask over the workload socket, see docs/tasks.md, and
-`writ run --mandate` makes a command one.";
-
 /// Tasks of the process that asks.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum OwnTask {
@@ -81,7 +72,7 @@ async fn begin(begin: Begin, shared: &Shared) -> Result<ExitCode> {
     let mut watched = tasks.watch().await?;
     loop {
         tokio::select! {
-            () = told.to_end() => {
+            () = told.end() => {
                 let id = own.task.id.to_string();
                 tasks.end(Some(id)).await?;
                 return Ok(ExitCode::SUCCESS);
@@ -178,7 +169,7 @@ impl Told {
         ]))
     }
 
-    async fn to_end(&mut self) {
+    async fn end(&mut self) {
         let [interrupted, terminated, hung_up] = &mut self.0;
         tokio::select! {
             _ = interrupted.recv() => {}

@@ -1,4 +1,4 @@
-//! `writ task`: what is under way, and an administrator's hand on it.
+//! `writ task`: what is under way, and an administrator's hand on it. What a process asks for itself is beside.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use server_api::admin::{Client, Turned};
 use super::{
     Shared, actor, admin,
     output::{self, plain},
+    own_task,
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -20,7 +21,13 @@ Examples:
   writ task show 01JD8…
   writ task end 01JD8… --why 'wrong ticket'         with all tasks below it
   writ task suspend 01JD8… --why 'looking at it'
-  writ task resume 01JD8… --why 'it is fine'";
+  writ task resume 01JD8… --why 'it is fine'
+  writ task begin --mandate sort-tickets --param queue=billing    held until this command is told to end
+  writ task watch                                                 tasks of this process, after each change
+  writ task token                                                 a transaction token of its only task
+
+A task belongs to the process that asked for it: programs ask over the workload socket, see docs/tasks.md, and
+`writ run --mandate` makes a command one.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TaskVerb {
@@ -42,6 +49,8 @@ pub(crate) enum TaskVerb {
     Suspend(Turn),
     /// Let a suspended task go on
     Resume(Turn),
+    #[command(flatten)]
+    Own(own_task::OwnTask),
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,8 +63,12 @@ pub(crate) struct Turn {
 }
 
 pub(crate) async fn run(verb: TaskVerb, shared: &Shared) -> Result<ExitCode> {
+    if let TaskVerb::Own(verb) = verb {
+        return own_task::run(verb, shared).await;
+    }
     let mut server = admin::connect(shared).await?;
     match verb {
+        TaskVerb::Own(_) => {} // answered above, without any server
         TaskVerb::List { all } => {
             let mut tasks: Vec<Task> = admin::listed(&mut server, "task", Vec::new()).await?;
             tasks.retain(|task| all || !task.is_ended());
