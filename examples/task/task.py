@@ -18,7 +18,7 @@ def messages(**kinds):
     for kind, fields in kinds.items():
         message = file.message_type.add(name=kind)
         for number, (name, type, of) in enumerate(fields, 1):
-            message.field.add(name=name, number=number, type=type, label=1, type_name=of)
+            message.field.add(name=name, number=number, type=type, label=1, **({"type_name": of} if of else {}))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return [message_factory.GetMessageClass(pool.FindMessageTypeByName("writ.task.v1." + kind)) for kind in kinds]
