@@ -17,6 +17,7 @@
 mod heads;
 mod marks;
 mod open;
+mod queue;
 mod reader;
 mod segments;
 mod upload;
@@ -38,8 +39,8 @@ pub use self::{
     reader::{Reader, Spooled},
 };
 use self::{
+    queue::{Asked, Queue},
     segments::Shelf,
-    writer::{Asked, Queue},
 };
 use crate::clock;
 

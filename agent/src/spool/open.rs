@@ -25,8 +25,9 @@ use tokio::sync::watch;
 use super::{
     End, Last, Spool, SpoolError, Terms, heads,
     marks::{MARKS, Marks},
+    queue::Queue,
     segments::{self, Segment, Shelf, sync_dir},
-    writer::{Queue, Writer},
+    writer::Writer,
 };
 use crate::clock;
 

@@ -1,107 +1,20 @@
 //! The writer: one thread appends what waits, as one group, and one sync makes all of it durable.
 
-use std::{collections::VecDeque, fs, io, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{collections::VecDeque, fs, io, sync::Arc, thread, time::Duration};
 
 use audit::{
-    Chain, Kind, Link, Record, RecordError, Recorded, Sealed,
+    Chain, Kind, Link, Record, RecordError, Sealed,
     spool::{Frame, MAX_FRAME, SEGMENT_HEADER, SegmentHeader, SpoolId},
 };
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::{
     End, Terms, Unrecorded,
     open::{Begun, set_aside},
+    queue::{Answer, Asked, Queue, Waiting},
     segments::{SPARES, Segment, Shelf, sync_dir},
 };
 use crate::clock;
-
-/// Something to be recorded, and who waits for it.
-pub(super) struct Asked {
-    pub(super) record: Record,
-    pub(super) sealed: Option<Sealed>,
-    pub(super) answer: Option<Answer>,
-}
-
-type Answer = oneshot::Sender<Result<Recorded, Unrecorded>>;
-
-/// What waits for the writer.
-#[derive(Default)]
-pub(super) struct Queue {
-    /// Where the spool lies.
-    pub(super) dir: PathBuf,
-    waiting: Mutex<Waiting>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    asked: VecDeque<Asked>,
-    notes: VecDeque<Record>,
-    known: Option<String>,
-    /// Why another spool must begin.
-    anew: Option<String>,
-    acknowledged: Option<(SpoolId, u64)>,
-    /// A segment that was made, or could not be.
-    spare: Option<io::Result<Segment>>,
-    trouble: Option<Unrecorded>,
-    closed: bool,
-}
-
-impl Queue {
-    pub(super) fn at(dir: PathBuf) -> Self {
-        Self { dir, ..Self::default() }
-    }
-
-    pub(super) fn ask(&self, asked: Asked) -> Result<(), Unrecorded> {
-        let mut waiting = self.waiting.lock();
-        match waiting.trouble {
-            _ if waiting.closed => return Err(Unrecorded::Stopped),
-            Some(trouble) => {
-                self.more.notify_one(); // perhaps there is room again
-                return Err(trouble);
-            }
-            None if waiting.asked.len() >= MOST_WAITING => return Err(Unrecorded::Busy),
-            None => waiting.asked.push_back(asked),
-        }
-        self.more.notify_one();
-        Ok(())
-    }
-
-    pub(super) fn note(&self, record: Record) -> Result<(), Unrecorded> {
-        let mut waiting = self.waiting.lock();
-        if waiting.closed {
-            return Err(Unrecorded::Stopped);
-        }
-        waiting.notes.push_back(record);
-        self.more.notify_one();
-        Ok(())
-    }
-
-    pub(super) fn know(&self, node: String) {
-        self.waiting.lock().known = Some(node);
-        self.more.notify_one();
-    }
-
-    pub(super) fn begin_anew(&self, why: String) {
-        self.waiting.lock().anew = Some(why);
-        self.more.notify_one();
-    }
-
-    pub(super) fn acknowledge(&self, spool: SpoolId, seq: u64) {
-        self.waiting.lock().acknowledged = Some((spool, seq));
-        self.more.notify_one();
-    }
-
-    pub(super) fn trouble(&self) -> Option<Unrecorded> {
-        self.waiting.lock().trouble
-    }
-
-    pub(super) fn close(&self) {
-        self.waiting.lock().closed = true;
-        self.more.notify_one();
-    }
-}
 
 /// Owns the files.
 pub(super) struct Writer {
@@ -521,8 +434,6 @@ fn refuse(asked: Asked, why: Unrecorded) {
     asked.answer.map(|answer| answer.send(Err(why)));
 }
 
-/// So many records wait at most; beyond that, whoever asks is refused.
-const MOST_WAITING: usize = 8192;
 /// So many become durable by one sync at most.
 const MOST_IN_GROUP: usize = 512;
 const IDLE: Duration = Duration::from_secs(3600);

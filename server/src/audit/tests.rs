@@ -168,7 +168,7 @@ async fn a_restored_log_goes_on_under_another_origin_and_says_from_which() {
     let before = here.audit.published().borrow().note.clone();
     let again = start(here.dir.path(), "log");
     assert_eq!(again.published().borrow().note, before, "a restart signs the same");
-    let restored = start(here.dir.path(), "another log");
+    let restored = start(here.dir.path(), "another-log");
     assert_ne!(restored.verifier(), here.audit.verifier());
     let leaves = restored.reader().unwrap().entries(1, 2).unwrap();
     let said = Placed::parse(&leaves[0]).unwrap().record;

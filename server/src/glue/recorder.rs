@@ -62,7 +62,7 @@ impl Recorder for Service {
     ) -> Result<Response<TenantKeyResponse>, Status> {
         let caller = node_caller(&request)?;
         let tenant: TenantName =
-            request.into_inner().tenant.parse().map_err(|_| Status::permission_denied("not allowed"))?;
+            request.into_inner().tenant.parse().map_err(|_| Status::invalid_argument("tenant: no name"))?;
         let key = Key::Tenant(tenant.clone());
         let view = self.0.ledger.current().view(&caller.id);
         match view.is_some_and(|view| view.objects.iter().any(|stored| stored.object.key() == key)) {

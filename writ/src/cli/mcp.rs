@@ -16,6 +16,7 @@ use super::{Shared, Usage, client, daemons, output};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
+  writ mcp check-config /etc/writ/gate.toml              whether a gate could run with it
   writ mcp serve --config /etc/writ/gate.toml            a gate for every process of this machine
   writ mcp stdio --gate /run/writ-gate/mcp.sock          the way to it for clients that start commands
   writ mcp stdio --resource files -- mcp-server-files /srv   a gate around one command, for honest use only";

@@ -32,7 +32,7 @@ const HELD: &str = "peer/src/held.rs";
 const PIDFD: &str = "peer/src/pidfd.rs";
 const PIN: &str = "peer/src/pin.rs";
 const WATCH: &str = "peer/src/watch/mod.rs";
-const EXECUTABLES: &str = "attestors/src/executables.rs";
+const EXECUTABLES: &str = "attestors/src/executables/look.rs";
 const HASH: &str = "attestors/src/executables/hash.rs";
 
 /// In the order of `docs/attacks.md`.
@@ -46,7 +46,11 @@ pub(super) const ATTACKS: &[Attack] = &[
                 "Ok((_, now)) if false && !now.is(&self.image) =>",
             ),
             out(WATCH, "event.what == What::Exec && event.at > held.since", "false"),
-            out(EXECUTABLES, "if !Image::of_file(&file)?.is(&image) {", "if false {"),
+            out(
+                EXECUTABLES,
+                "if !found.image.is(&peer.image()) {\n            return Err(",
+                "if false {\n            return Err(",
+            ),
         ],
         tests: &[
             "a_connection_lent_after_accept_gets_nothing_in_200_rounds",
@@ -134,7 +138,11 @@ pub(super) const ATTACKS: &[Attack] = &[
         attack: "attack: a bind mount over the program",
         // What lies at the path is hashed instead of what runs.
         out: &[
-            out(EXECUTABLES, "move || process.open_exe()", "move || File::open(process.exe_link()?)"),
+            out(
+                "attestors/src/executables.rs",
+                "move || process.open_exe()",
+                "move || File::open(process.exe_link()?)",
+            ),
             out(HASH, "    if !is_unchanged(&file)? {\n        return Err(HashError::Changed);\n    }\n", ""),
             out(HASH, "if left > 0 || !is_unchanged(&file)? {", "if left > 0 {"),
             out(HASH, "known.lock().put(state, content.clone());", "drop(known);"),
@@ -145,8 +153,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         attack: "attack: a forged exe link",
         out: &[out(
             EXECUTABLES,
-            "|all| all.of(peer, &file))? {",
-            "|all| all.of(peer, &file).map(|_| Execution::Seen))? {",
+            "Some(executions) => executions.of(peer, found.image, file_system),",
+            "Some(_) => Execution::Seen,",
         )],
         tests: &["a_forged_exe_link_gets_nothing_of_a_path_or_hash_where_the_exec_was_seen_in_100_rounds"],
     },

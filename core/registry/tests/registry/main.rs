@@ -10,6 +10,7 @@ mod bundles;
 mod entries;
 mod follow;
 mod governing;
+mod histories;
 mod mandates;
 mod nodes;
 mod returning;

@@ -6,7 +6,7 @@ use registry::{
         actor::UpsertActor,
         applied::Applied,
         mandate::{ApproveMandate, DraftMandate},
-        task::{BeginTask, Wish},
+        task::{BeginTask, ChangeTasks, HomeChange, To, Wish},
         tenant::UpsertTenant,
     },
     objects::{Sha256, Task, TaskId, Terms},
@@ -160,4 +160,16 @@ pub(crate) fn terms(actor: &str, fields: Value) -> Value {
 
 pub(crate) fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
+}
+
+#[track_caller]
+pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Refusal>, says: &str) {
+    let refusal = result.expect_err("it was granted").to_string();
+    assert!(refusal.contains(says), "{refusal}");
+}
+
+/// The home says what became of a task.
+pub(crate) fn change(work: &mut Work, task: &Task, to: To) -> Result<(), Refusal> {
+    let (node, task, at) = (work.node.clone(), task.id.clone(), work.world.now);
+    work.world.run(ChangeTasks { node, changes: vec![HomeChange { task, to, at }] }).remove(0)
 }

@@ -60,6 +60,11 @@ const ROWS: &[(&str, Who, &str)] = &[
     ("bundle_parse", WritRefuses("is there twice"), JSON),
     (
         "bundle_parse",
+        WritRefuses("x5c holds another key than the JWK"),
+        "RFC 7517 4.7: the first certificate's key is that of the other members",
+    ),
+    (
+        "bundle_parse",
         WritRefuses("no list of keys"),
         "TDB 4.1.3: keys must be there; JSON names are case-sensitive (RFC 8259 8.3)",
     ),

@@ -1,0 +1,99 @@
+//! What waits for the writer: whoever asks adds to it, and never waits for a disk.
+
+use std::{collections::VecDeque, io, path::PathBuf};
+
+use audit::{Record, Recorded, Sealed, spool::SpoolId};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::{Unrecorded, segments::Segment};
+
+/// Something to be recorded, and who waits for it.
+pub(super) struct Asked {
+    pub(super) record: Record,
+    pub(super) sealed: Option<Sealed>,
+    pub(super) answer: Option<Answer>,
+}
+
+pub(super) type Answer = oneshot::Sender<Result<Recorded, Unrecorded>>;
+
+/// What waits for the writer.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Where the spool lies.
+    pub(super) dir: PathBuf,
+    pub(super) waiting: Mutex<Waiting>,
+    pub(super) more: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) asked: VecDeque<Asked>,
+    pub(super) notes: VecDeque<Record>,
+    pub(super) known: Option<String>,
+    /// Why another spool must begin.
+    pub(super) anew: Option<String>,
+    pub(super) acknowledged: Option<(SpoolId, u64)>,
+    /// A segment that was made, or could not be.
+    pub(super) spare: Option<io::Result<Segment>>,
+    pub(super) trouble: Option<Unrecorded>,
+    pub(super) closed: bool,
+}
+
+impl Queue {
+    pub(super) fn at(dir: PathBuf) -> Self {
+        Self { dir, ..Self::default() }
+    }
+
+    pub(super) fn ask(&self, asked: Asked) -> Result<(), Unrecorded> {
+        let mut waiting = self.waiting.lock();
+        match waiting.trouble {
+            _ if waiting.closed => return Err(Unrecorded::Stopped),
+            Some(trouble) => {
+                self.more.notify_one(); // perhaps there is room again
+                return Err(trouble);
+            }
+            None if waiting.asked.len() >= MOST_WAITING => return Err(Unrecorded::Busy),
+            None => waiting.asked.push_back(asked),
+        }
+        self.more.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn note(&self, record: Record) -> Result<(), Unrecorded> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(Unrecorded::Stopped);
+        }
+        waiting.notes.push_back(record);
+        self.more.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn know(&self, node: String) {
+        self.waiting.lock().known = Some(node);
+        self.more.notify_one();
+    }
+
+    pub(super) fn begin_anew(&self, why: String) {
+        self.waiting.lock().anew = Some(why);
+        self.more.notify_one();
+    }
+
+    pub(super) fn acknowledge(&self, spool: SpoolId, seq: u64) {
+        self.waiting.lock().acknowledged = Some((spool, seq));
+        self.more.notify_one();
+    }
+
+    pub(super) fn trouble(&self) -> Option<Unrecorded> {
+        self.waiting.lock().trouble
+    }
+
+    pub(super) fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.more.notify_one();
+    }
+}
+
+/// So many records wait at most; beyond that, whoever asks is refused.
+const MOST_WAITING: usize = 8192;
