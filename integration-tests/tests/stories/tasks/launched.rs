@@ -36,7 +36,8 @@ fn a_launched_command_is_a_task_that_ends_with_it() {
     let id = format!("{}/task/{}", work.writ.id("/agent/sorter"), task["id"].as_str().expect("an id"));
     assert!(answer.out.contains(&id), "{answer:?}");
     assert_eq!(task["isolation"], "cgroup");
-    work.ended(&task["id"], "done");
+    // That the command has ended and that its cgroup is empty is noticed in either order.
+    eventually("the task is over", SOON, || (work.task(&task["id"])["state"]["is"] == "ended").then_some(()));
     let answer = Answer::of(&mut work.launch("sort", &["sh", &script]));
     assert!(answer.out.contains("the task's key is not exported"), "{answer:?}");
 }
@@ -95,8 +96,8 @@ fn a_launched_task_outlives_its_agent_and_ends_with_its_last_process() {
     }
     let work = Work::up(&[]);
     drop(work.begin("sort"));
-    let mut command = work.launch("sort", &["sleep", "600"]);
-    let running = Running::start(&mut command, "sleeps", work.folder());
+    let mut command = work.launch("sort", &["sleep", "611"]);
+    let _running = Running::start(&mut command, "sleeps", work.folder());
     let live = eventually("the task", SOON, || {
         let all = work.writ.ask(&["task", "list"]);
         all["tasks"].as_array()?.iter().find(|task| task["isolation"] == "cgroup").cloned()
@@ -104,6 +105,15 @@ fn a_launched_task_outlives_its_agent_and_ends_with_its_last_process() {
     work.writ.kill("agent");
     eventually("the agent is back", SOON, || (work.writ.known()? > 0).then_some(()));
     assert_eq!(work.task(&live["id"])["state"]["is"], "active");
-    let _ = kill(Pid::from_raw(running.pid().try_into().expect("a pid")), Signal::SIGTERM);
+    // Nobody is there any more who would hand a signal on.
+    let sleeper = sleeper().expect("the command outlived the agent");
+    kill(Pid::from_raw(sleeper), Signal::SIGTERM).expect("it is there");
     work.ended(&live["id"], "domain_dead");
+}
+
+/// The one process that sleeps for so long.
+fn sleeper() -> Option<i32> {
+    let pids = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\0611\0"))
 }
