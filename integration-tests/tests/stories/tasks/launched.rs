@@ -115,5 +115,9 @@ fn a_launched_task_outlives_its_agent_and_ends_with_its_last_process() {
 fn sleeper() -> Option<i32> {
     let pids = std::fs::read_dir("/proc").ok()?.flatten();
     let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\0611\0"))
+    pids.find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // `writ run` itself has more words.
+        line.ends_with(b"sleep\0611\0") && line.iter().filter(|byte| **byte == 0).count() == 2
+    })
 }
