@@ -1,7 +1,7 @@
 //! The one client of HTTPS, for what an operator configured and nothing else: one host, which proves its name
 //! before it is asked, one question for a connection, and no redirects.
 //!
-//! [`host`] asks for whole answers of at most 1 MiB; Kubernetes' lists and watches ([`crate::kube`]) are read
+//! `host` asks for whole answers of at most 1 MiB; Kubernetes' lists and watches ([`crate::kube`]) are read
 //! while they come. How long anything may take is said by whoever asks.
 
 mod address;
