@@ -118,6 +118,6 @@ fn sleeper() -> Option<i32> {
     pids.find(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         // `writ run` itself has more words.
-        line.ends_with(b"sleep\0611\0") && line.iter().filter(|byte| **byte == 0).count() == 2
+        line.ends_with(b"sleep\x00611\x00") && line.iter().filter(|byte| **byte == 0).count() == 2
     })
 }
