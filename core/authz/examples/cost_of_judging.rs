@@ -150,7 +150,7 @@ fn grant(task: u8, parent: Option<u8>) -> Task {
         "environment": "prod", "beginner": "itself", "root": id(1), "depth": task - 1, "depth_left": 5,
         "scope": rules, "data_max": 2, "tier": 0, "isolation": "process", "egress": "open",
         "budget": { "actions": 10_000_000, "denials": 3, "children": 9 },
-        "began_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-15T09:00:00Z", "state": { "is": "active" },
+        "asked_sha256": "00".repeat(32), "began_at": "2027-01-15T08:00:00Z", "expires_at": "2027-01-15T09:00:00Z", "state": { "is": "active" },
     });
     if let Some(parent) = parent {
         grant["parent"] = json!(id(parent));
