@@ -47,25 +47,40 @@ async fn finish(
             tracing::warn!("a gateway did not say in time that it stopped what it forwards");
         }
     }
-    // 3. What the processes of a cgroup have open ends, and where the operator says so the processes too.
-    let (cutting, closed_too) = (home.clone(), closed.clone());
+    // 3. What the processes of a cgroup have open ends, and where the operator says so the processes too; then the end is
+    //    kept on disk, until the server knows. A full disk holds up nothing.
+    let ended: Vec<_> = closed
+        .iter()
+        .map(|live| (live.clone(), Untold::ended(why(&closed, live, reason), clock::now())))
+        .collect();
+    let (aside, kept) = (home.clone(), ended.clone());
+    let work = move || {
+        kept.iter().for_each(|(live, _)| cut(&aside, live));
+        kept.iter().for_each(|(live, untold)| keep(&aside, live, *untold));
+    };
     // An error means that the runtime is ending, and with it the agent.
-    let _ = spawn_blocking(move || closed_too.iter().for_each(|live| cut(&cutting, live))).await;
-    // 4. It is kept on disk until the server knows. A full disk holds up nothing.
-    for live in &closed {
-        let root = closed.last().is_some_and(|last| Arc::ptr_eq(last, live));
-        let reason = if root { reason } else { Reason::Ancestor };
-        tracing::info!(task = %live.id(), reason = reason.as_str(), "a task ended");
-        let untold = Untold::ended(reason, clock::now());
-        if let Err(error) = home.records.put(live, Some(untold)) {
-            tracing::error!(task = %live.id(), %error, "the end of a task was not kept; the server is told nevertheless");
-        }
-        home.note(Kind::TaskEnd, &live.grant, reason);
+    let _ = spawn_blocking(work).await;
+    // 4. It is recorded, and told to the server as often as it takes.
+    for (live, untold) in ended {
+        tracing::info!(task = %live.id(), reason = untold.reason.as_str(), "a task ended");
+        home.note(Kind::TaskEnd, &live.grant, untold.reason);
         home.tell(live.id(), untold);
     }
     // 5. Domains keep their labels; what is gone with its processes is forgotten.
     home.book.forget_cgroups();
     home.labels.forget_the_dead();
+}
+
+/// The last one closed is the one that ended for this reason; those below it ended with it.
+fn why(closed: &[Arc<Live>], live: &Arc<Live>, reason: Reason) -> Reason {
+    let is_it = closed.last().is_some_and(|last| Arc::ptr_eq(last, live));
+    if is_it { reason } else { Reason::Ancestor }
+}
+
+fn keep(home: &Home, live: &Live, untold: Untold) {
+    if let Err(error) = home.records.put(live, Some(untold)) {
+        tracing::error!(task = %live.id(), %error, "the end of a task was not kept; the server is told nevertheless");
+    }
 }
 
 /// Ends the connections of a cgroup's processes: one that was opened with the task's SVID would outlive it.

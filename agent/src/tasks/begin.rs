@@ -15,7 +15,7 @@ use registry::{
 use rustls_pki_types::CertificateDer;
 use server_api::{CallError, tasks::Begun};
 use spiffe::{PrivateKey, Selector, SpiffeId};
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 use tonic::Code;
 use workload_api::{NoTask, Wish};
 
@@ -259,17 +259,24 @@ impl Home {
         let standing = Standing { label, state: State::Active, ..Standing::default() };
         let entered =
             Entered { grant: task, signed: signed.into(), spiffe_id, domain, place, measured, standing };
-        // The one that asked, unchanged, to the last moment: its end from here on is noticed.
-        asker.check().map_err(|changed| Unfit::Asker(NoTask::Unavailable(changed.to_string())))?;
         let label = &entered.standing.label;
         self.record(Kind::TaskBegin, &entered.grant, label).await.map_err(|error| {
             Unfit::Asker(NoTask::Unavailable(format!("no task begins without a record of it: {error}")))
         })?;
-        self.records.begin(&entered).map_err(|error| Unfit::Server(format!("it cannot be kept: {error}")))?;
+        let home = self.clone();
+        let keeping = spawn_blocking(move || home.records.begin(&entered).map(|()| entered));
+        let kept = keeping.await.map_err(|error| Unfit::Server(error.to_string()))?;
+        let entered = kept.map_err(|error| Unfit::Server(format!("it cannot be kept: {error}")))?;
+        // The one that asked, unchanged, to the last moment: its end from here on is noticed.
+        asker.check().map_err(|changed| Unfit::Asker(NoTask::Unavailable(changed.to_string())))?;
         let live = self
             .book
             .enter(entered, clock::both())
             .map_err(|denial| Unfit::Asker(NoTask::Precondition(denial.explanation)))?;
+        self.obey_what_came_meanwhile(&live);
+        if live.is_ended() {
+            return Err(Unfit::Asker(NoTask::Precondition("the task was ended at once".to_owned())));
+        }
         self.book.hold(&live, Arc::new(held));
         tracing::info!(task = %live.id(), mandate = %live.grant.mandate, pid = asker.pid(),
             isolation = live.grant.isolation.as_str(), egress = live.grant.egress.as_str(), "a task began");

@@ -187,6 +187,17 @@ impl Home {
         }
     }
 
+    /// What the view came to say of a task while it was being entered, when nobody could be told yet.
+    pub(super) fn obey_what_came_meanwhile(self: &Arc<Self>, live: &Live) {
+        // INVARIANT: the view is changed before tasks are told, so what they were not told is in it by now.
+        match self.governing.now().task(live.id()).map(|task| &task.state) {
+            Some(TaskState::Active) => {}
+            Some(TaskState::Suspended { reason, .. }) => drop(self.book.suspend(live.id(), *reason)),
+            Some(TaskState::Ended { reason, .. }) => task_ended::begin(self, live.id(), *reason),
+            None => task_ended::begin(self, live.id(), Reason::NodeLost),
+        }
+    }
+
     /// What the view says of entries: a task whose processes would not be the actor's any more ends.
     pub(crate) fn follow_entries(self: &Arc<Self>, put: &[Arc<Entry>], gone: &[EntryId]) {
         for live in self.all() {

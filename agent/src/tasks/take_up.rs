@@ -86,6 +86,7 @@ impl Home {
             standing,
         };
         let live = self.book.enter(entered, now).map_err(|denial| denial.explanation)?;
+        self.obey_what_came_meanwhile(&live);
         tracing::info!(task = %live.id(), "took up a task again");
         self.outlive(&live);
         Ok(())
