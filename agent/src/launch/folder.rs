@@ -47,12 +47,20 @@ impl Folder {
     }
 
     /// A new folder for one launch of this user, and its name. There must be room for `most` bytes, and some
-    /// for others: users decide what is copied here.
+    /// for others, since users decide what is copied here: as much again, or a twentieth of a small disk.
     pub(super) fn add(&self, uid: u32, most: u64) -> io::Result<(String, PathBuf)> {
         let room = statvfs(&self.path)?;
-        let (free, all) = (room.blocks_available(), room.blocks());
-        if free.saturating_sub(all / 20).saturating_mul(room.fragment_size()) < most {
-            return Err(io::ErrorKind::StorageFull.into());
+        let size = |blocks: u64| blocks.saturating_mul(room.fragment_size());
+        let (free, needed) =
+            (size(room.blocks_available()), most.saturating_add(most.min(size(room.blocks()) / 20)));
+        if free < needed {
+            let told = format!(
+                "{} has {} MiB free and {} MiB are needed; free some, or choose another launch.dir",
+                self.path.display(),
+                free >> 20,
+                needed >> 20
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, told));
         }
         let name = hex::encode(rand::random::<[u8; 16]>());
         let path = self.path.join(&name);
