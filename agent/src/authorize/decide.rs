@@ -45,7 +45,7 @@ impl Authorizer {
         let resource = governance.world.resource(&name);
         let guard = resource.and_then(|resource| resource.enforcement_points.first().cloned());
         let gate: Arc<SpiffeId> = Arc::new(guard.ok_or_else(|| NoAnswer::Unguarded(name.to_string()))?);
-        let question = Question { gate, client, task: None, call };
+        let question = Question { gate, client, task: None, call, asked: clock::boot() };
         let moment = self.moment(&live, &question);
         // Whether the server would confirm it is known only when it is asked.
         let situation = authz::Situation { confirmed: true, ..moment.situation() };

@@ -1,6 +1,6 @@
 //! What the audit trail says of decisions and outcomes. Explanations are for the operator; the gate hears codes.
 
-use audit::{Decision, Kind, Labels, Record};
+use audit::{Decision, Kind, Labels, Record, TenantKey};
 use authz::{Chain, Decision as Decided, Denial, Verdict};
 use registry::{objects::TaskId, scope::Label};
 
@@ -8,7 +8,13 @@ use super::{How, story::Question};
 use crate::{clock, tasks::Live};
 
 /// One decision, with everything on which it rests.
-pub(super) fn decision(chain: &Chain, question: &Question, verdict: &Verdict) -> Record {
+pub(super) fn decision(
+    chain: &Chain,
+    live: &Live,
+    question: &Question,
+    verdict: &Verdict,
+    key: &TenantKey,
+) -> Record {
     let mut record = Record::new(Kind::Decision, clock::now());
     if let Some(grant) = chain.grant(&verdict.task) {
         record.mandate = Some(format!("{}@{}", grant.mandate, grant.mandate_version));
@@ -24,8 +30,10 @@ pub(super) fn decision(chain: &Chain, question: &Question, verdict: &Verdict) ->
     record.chain = Some(verdict.chain.to_string());
     record.task = Some(verdict.task.to_string());
     record.task_seq = Some(verdict.seq);
-    record.spiffe_id = Some(question.gate.to_string());
+    record.spiffe_id = Some(live.spiffe_id.to_string());
+    record.enforcement_point = Some(question.gate.to_string());
     record.pid = Some(question.client.pid());
+    record.args_digest = Some(key.digest_canonical(question.call.arguments().canonical()));
     record.tool = Some(verdict.tool.to_string());
     record.resource = Some(verdict.tool.resource().to_string());
     record.effect = Some(verdict.effect.as_str().to_owned());
@@ -50,7 +58,7 @@ pub(super) fn decision(chain: &Chain, question: &Question, verdict: &Verdict) ->
 /// Somebody without a task asked.
 pub(super) fn stranger(question: &Question, denial: &Denial) -> Record {
     let mut record = Record::new(Kind::Decision, clock::now());
-    record.spiffe_id = Some(question.gate.to_string());
+    record.enforcement_point = Some(question.gate.to_string());
     record.pid = Some(question.client.pid());
     record.tool = Some(question.call.tool().to_string());
     record.resource = Some(question.call.tool().resource().to_string());

@@ -1,13 +1,13 @@
 //! One question: whose call is it, may it be made, is that recorded?
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use audit::Record;
+use audit::{Record, TenantKey};
 use authz::{Code, Denial, Freshness, Permit, Refused, Situation, ToolCall, Verdict, permit::Spent};
 use peer::Peer;
 use registry::{
     objects::{Reason, Sha256, TaskId},
-    scope::{Egress, Environment, Label, ToolName},
+    scope::{Egress, Environment, Label, Tier, ToolName},
 };
 use spiffe::SpiffeId;
 
@@ -27,6 +27,8 @@ pub(crate) struct Question {
     pub(crate) task: Option<TaskId>,
     /// The call.
     pub(crate) call: ToolCall,
+    /// When it was asked, by boot time.
+    pub(crate) asked: Duration,
 }
 
 /// A tool as its upstream shows it.
@@ -58,7 +60,14 @@ impl Authorizer {
     /// Decides and records; what is given back is permitted, and its record is durable.
     pub(crate) async fn authorize(&self, question: &Question) -> Result<Given, Refused> {
         let live = self.whose(question).await?;
-        let (verdict, record) = self.judge(&live, question);
+        let key = self.home.keys.get(&live.grant.tenant).await.map_err(|error| {
+            tracing::warn!(task = %live.id(), %error, "a call is refused because the tenant's key is not known, and so not what its record would say");
+            told(Code::Unrecorded)
+        })?;
+        if self.needs_the_servers_word(&live, question) {
+            self.home.hear_now().await;
+        }
+        let (verdict, record) = self.judge(&live, question, &key);
         self.tell_of_suspension(&live, &verdict);
         if let Some(denial) = verdict.denial() {
             let told = denial.told();
@@ -149,14 +158,20 @@ impl Authorizer {
         }
     }
 
-    fn judge(&self, live: &Arc<Live>, question: &Question) -> (Verdict, Record) {
+    /// At tier 3 the server is asked about each call, not each second.
+    fn needs_the_servers_word(&self, live: &Live, question: &Question) -> bool {
+        let governance = self.home.governing.now();
+        authz::tier_of(&live.grant, &governance.world, &question.call) == Some(Tier::T3)
+    }
+
+    fn judge(&self, live: &Arc<Live>, question: &Question, key: &TenantKey) -> (Verdict, Record) {
         let moment = self.moment(live, question);
         let governance = self.home.governing.now();
         let mut chain = live.chain.lock();
         let situation = moment.situation();
         let verdict =
             authz::judge(&mut chain, live.id(), &governance.world, &situation, &question.call, clock::both());
-        let record = records::decision(&chain, question, &verdict);
+        let record = records::decision(&chain, live, question, &verdict, key);
         (verdict, record)
     }
 
@@ -170,6 +185,7 @@ impl Authorizer {
             Egress::Open => Egress::Open, // whatever is measured, it may be that
             Egress::Confined => live.domain.egress(),
         };
+        let head = self.home.as_of();
         Moment {
             live,
             gate: &question.gate,
@@ -177,9 +193,9 @@ impl Authorizer {
             domain,
             stored: self.stored.of(&question.call.tool().resource()),
             egress,
-            head: self.home.as_of(),
-            // Nobody asks the server about a single call yet, so tier 3 is denied.
-            confirmed: false,
+            head,
+            // The view is of a moment after the call was made, and the task lives in it.
+            confirmed: head >= Some(question.asked),
         }
     }
 
@@ -212,7 +228,7 @@ pub(super) struct Moment<'a> {
     domain: Label,
     stored: Label,
     egress: Egress,
-    head: Option<std::time::Duration>,
+    head: Option<Duration>,
     confirmed: bool,
 }
 
@@ -247,4 +263,4 @@ pub(super) fn told(code: Code) -> Refused {
 }
 
 /// How long the server has to acknowledge a record of tier 2 or 3.
-const ACKNOWLEDGED_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);

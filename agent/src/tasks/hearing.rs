@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Home, fresh::Head};
 use crate::clock;
@@ -29,6 +29,23 @@ impl Home {
         }
     }
 
+    /// Asks now, for what needs the server's word about this very moment, and waits until the view is followed to its
+    /// answer. Where that does not come in time, nothing is newer than before.
+    pub(crate) async fn hear_now(&self) {
+        let heard = async {
+            let head = self.ask_how_new().await?;
+            let asked = head.asked;
+            self.heard(head);
+            self.reached(asked).await;
+            Ok::<_, String>(())
+        };
+        match timeout(WITHIN, heard).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::debug!(why, "the server gave no word about this moment"),
+            Err(_) => tracing::debug!("the server gave no word about this moment in time"),
+        }
+    }
+
     async fn ask_how_new(&self) -> Result<Head, String> {
         // INVARIANT: read before the question leaves, so that whatever delays the answer counts as its age.
         let asked = clock::boot();
@@ -43,3 +60,5 @@ impl Home {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a call of tier 3 waits for the server.
+const WITHIN: Duration = Duration::from_secs(2);

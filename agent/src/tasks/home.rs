@@ -18,7 +18,7 @@ use registry::{
     objects::{Entry, EntryId, Reason, Task, TaskId, TaskState},
     scope::Label,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     Book, Config, Live,
@@ -26,6 +26,7 @@ use super::{
     fresh::{Head, Heads},
     governance::{Governed, Governing},
     kept::{Records, Untold},
+    keys::Keys,
     labels::Labels,
     record,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Home {
     pub(crate) labels: Labels,
     /// What outlives the agent.
     pub(crate) records: Records,
+    /// The keys of tenants.
+    pub(crate) keys: Keys,
     /// What the operator says.
     pub(crate) config: Config,
     /// The commands that this agent launched.
@@ -54,7 +57,7 @@ pub(crate) struct Home {
     pub(super) begins: Mutex<HashSet<Place>>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) watch: Arc<Watch>,
-    heads: Mutex<Heads>,
+    heads: watch::Sender<Heads>,
     /// What the server has not been told yet; it is kept on disk too, where that has room.
     pub(super) pending: Mutex<BTreeMap<TaskId, Untold>>,
     pub(super) untold: Notify,
@@ -81,12 +84,13 @@ impl Home {
             governing: Governing::default(),
             labels: Labels::open(state)?,
             records: Records::open(state)?,
+            keys: Keys::of(upstream.clone()),
             config,
             launches,
             begins: Mutex::default(),
             upstream,
             watch,
-            heads: Mutex::default(),
+            heads: watch::Sender::default(),
             pending: Mutex::default(),
             untold: Notify::new(),
             in_view: Mutex::default(),
@@ -130,12 +134,19 @@ impl Home {
 
     /// Of which moment the server's word is that the view has been followed to, by boot time.
     pub(crate) fn as_of(&self) -> Option<Duration> {
-        self.heads.lock().as_of()
+        self.heads.borrow().as_of()
     }
 
     /// The server said how new its view is.
     pub(super) fn heard(&self, head: Head) {
-        self.heads.lock().answered(head);
+        self.heads.send_modify(|heads| heads.answered(head));
+    }
+
+    /// Waits until the view is known to be of this moment (boot time) or a later one.
+    pub(super) async fn reached(&self, moment: Duration) {
+        let mut heads = self.heads.subscribe();
+        // An error is impossible: the sender is here.
+        let _ = heads.wait_for(|heads| heads.as_of() >= Some(moment)).await;
     }
 
     /// The view went on. What it takes away has taken effect when this returns; the rest of what follows is done aside.
@@ -145,7 +156,7 @@ impl Home {
             self.obey(step);
         }
         self.governing.reach(at);
-        self.heads.lock().followed(at);
+        self.heads.send_modify(|heads| heads.followed(at));
     }
 
     /// What the view says of tasks that are at home here. A local end wins over a view that has not heard of it.

@@ -14,6 +14,7 @@
 //! | `ends` | what ends it by itself, and the renewal of its SVID until then |
 //! | `take_up` | the agent was restarted |
 //! | `hearing`, `telling` | the server's word, and word to the server |
+//! | `keys` | the keys of tenants, for what the audit trail says of arguments |
 //! | `record` | what the audit trail says of them |
 //! | `acting`, `shown` | what its own processes get and see |
 //!
@@ -33,6 +34,7 @@ mod hearing;
 pub(crate) mod home;
 mod id;
 pub(crate) mod kept;
+pub(crate) mod keys;
 pub(crate) mod labels;
 pub(crate) mod live;
 mod record;

@@ -24,11 +24,12 @@ use std::{
 
 use attestors::node::agent as node_attestor;
 use parking_lot::Mutex;
-use registry::{LogId, Revision};
-use server_api::{CallError, ServerAddress, node, tasks, wire::status::Reason};
+use registry::{LogId, Revision, objects::TenantName};
+use server_api::{CallError, ServerAddress, node, recorder, tasks, wire::status::Reason};
 use spiffe::{Bundles, Pin, PrivateKey, TrustDomain};
 use tokio::{sync::watch, time::timeout};
 use tonic::{Code, transport::Channel};
+use zeroize::Zeroizing;
 
 pub(crate) use self::{
     anchor::Anchor,
@@ -236,6 +237,17 @@ impl Upstream {
             return Err(CallError::Unavailable("a SPIRE server knows no tasks".to_owned()));
         }
         self.ask_over(|channel| question(tasks::Client::new(channel))).await
+    }
+
+    /// Asks the server for the key of a tenant, in the same way.
+    pub(crate) async fn tenant_key(&self, tenant: &TenantName) -> Result<Zeroizing<[u8; 32]>, CallError> {
+        if self.spire.is_some() {
+            return Err(CallError::Unavailable("a SPIRE server knows no tenants".to_owned()));
+        }
+        self.ask_over(
+            |channel| async move { recorder::Client::new(channel).tenant_key(tenant.as_str()).await },
+        )
+        .await
     }
 
     /// The key behind the pin, and whose it is, as far as it is known.

@@ -37,6 +37,8 @@ pub struct Record {
     pub mandate: Option<String>,
     /// As whom the process was known.
     pub spiffe_id: Option<String>,
+    /// The gate that asked, where one did.
+    pub enforcement_point: Option<String>,
     /// The process.
     pub pid: Option<u32>,
     /// The actors before, outermost last.
@@ -159,6 +161,7 @@ impl Record {
             actor: None,
             mandate: None,
             spiffe_id: None,
+            enforcement_point: None,
             pid: None,
             on_behalf_of: Vec::new(),
             tool: None,
@@ -195,6 +198,7 @@ impl Record {
         members.number("count", self.count);
         members.text("decision", self.decision.map(Decision::as_str));
         members.text("effect", self.effect.as_deref());
+        members.text("enforcement_point", self.enforcement_point.as_deref());
         members.text("kind", Some(self.kind.as_str()));
         members.labels("labels_in", self.labels_in.as_ref());
         members.labels("labels_out", self.labels_out.as_ref());
@@ -234,6 +238,7 @@ impl Record {
             actor: cut(&self.actor),
             mandate: cut(&self.mandate),
             spiffe_id: cut(&self.spiffe_id),
+            enforcement_point: cut(&self.enforcement_point),
             on_behalf_of: Vec::new(),
             tool: cut(&self.tool),
             resource: cut(&self.resource),
@@ -379,6 +384,7 @@ mod tests {
             actor: some.clone(),
             mandate: some.clone(),
             spiffe_id: some.clone(),
+            enforcement_point: some.clone(),
             pid: Some(7),
             on_behalf_of: texts.clone(),
             tool: some.clone(),

@@ -13,7 +13,10 @@ use tokio::sync::Semaphore;
 use workload_api::socket::Line;
 
 use super::{AuthzDoor, Gate};
-use crate::authorize::{Authorizer, Carried, How, Question, Said, Shown};
+use crate::{
+    authorize::{Authorizer, Carried, How, Question, Said, Shown},
+    clock,
+};
 
 /// What a gate says, read.
 pub(super) enum Heard {
@@ -147,7 +150,7 @@ impl Session {
         let gate = gate.cloned().ok_or_else(|| refused(Code::UnregisteredEnforcementPoint))?;
         let task = client.task.clone();
         let client = self.held(&client).ok_or_else(|| refused(Code::NoTask))?;
-        Ok(Question { gate, client, task, call })
+        Ok(Question { gate, client, task, call, asked: clock::boot() })
     }
 
     /// The process that the gate means, held here too; nobody if it has ended or another one has its number.
