@@ -35,8 +35,8 @@ pub(crate) fn run(wanted: &str) -> Result<ExitCode> {
         print!("[{}/{}] {}: ", number + 1, chosen.len(), case.against);
         std::io::stdout().flush().context("cannot print")?;
         match is_noticed(case, &copy) {
-            Ok(true) => println!("noticed by {}", case.test),
-            Ok(false) => {
+            Ok(Some(why)) => println!("noticed by {}: {why}", case.test),
+            Ok(None) => {
                 unnoticed += 1;
                 println!("NOT NOTICED by {}", case.test);
             }
@@ -91,7 +91,8 @@ fn copy_of_the_repository(copy: &Path) -> Result<()> {
     tools::run(git("checkout").args(["--force", "--detach", "FETCH_HEAD"]))
 }
 
-fn is_noticed(case: &Case, copy: &Path) -> Result<bool> {
+/// How the test failed, if it did: whoever reads it sees that it was for the sake of what was taken out.
+fn is_noticed(case: &Case, copy: &Path) -> Result<Option<String>> {
     let sources = copy.join("sources");
     let mut wholes = Vec::new();
     for (file, there, instead) in &case.out {
@@ -108,7 +109,9 @@ fn is_noticed(case: &Case, copy: &Path) -> Result<bool> {
     let said = output?;
     let ran = said.lines().any(|line| line.starts_with("running ") && line != "running 0 tests");
     ensure!(ran, "without what is against {} the test {} does not run:\n{said}", case.against, case.test);
-    Ok(said.contains("test result: FAILED"))
+    let mut panics = said.lines().skip_while(|line| !line.contains(" panicked at ")).skip(1);
+    let why = panics.next().unwrap_or("it ended without a word").to_owned();
+    Ok(said.contains("test result: FAILED").then_some(why))
 }
 
 fn test(case: &Case, copy: &Path) -> Result<String> {
@@ -120,13 +123,17 @@ fn test(case: &Case, copy: &Path) -> Result<String> {
     };
     if case.package == "writ-integration-tests" {
         // The stories run the binary, and a program of their own beside it.
-        tools::output(cargo("build").args(["--quiet", "--package", "writ"]))?;
-        tools::output(cargo("build").args(["--quiet", "--package", case.package, "--bins"]))?;
+        tools::output(cargo("build").args(["--quiet", "--workspace", "--bins"]))?;
     }
     let mut test = cargo("test");
     // Without what keeps it out, an attack succeeds at once or not at all.
     test.env("WRIT_ATTACK_ROUNDS", "1000");
-    test.args(["--package", case.package]).args(case.suite).args(["--no-fail-fast", "--", case.test]);
+    // One selection for all but what everything is built on: with others, dependencies would have other features.
+    match case.package {
+        "writ-spiffe" => test.args(["--package", case.package]),
+        _ => test.arg("--workspace"),
+    };
+    test.args(case.suite).args(["--no-fail-fast", "--", case.test]);
     let done = test.output().context("cannot start cargo")?;
     Ok([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).join("\n"))
 }
