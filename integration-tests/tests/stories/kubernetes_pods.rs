@@ -1,9 +1,12 @@
 //! Real pods, on a node with Kubernetes' own kubelet: who they are is what Kubernetes says of them.
 
+use std::path::Path;
+
 use integration_tests::cluster::{self, Cluster, Container};
 use integration_tests::daemon::{Agent, Server};
+use integration_tests::figures::first_and_later;
 use integration_tests::spire::PATIENCE;
-use integration_tests::{Answer, Folder, eventually, test_workload};
+use integration_tests::{Answer, Folder, Running, eventually, test_workload};
 use serde_json::{Value, json};
 
 /// A server and an agent on the cluster's node, as their pods would have them.
@@ -70,6 +73,18 @@ impl Node {
             .unwrap_or_else(|_| panic!("no answer: {}{}", answer.out, answer.err))
     }
 
+    /// A process of the pod that keeps a stream open, and says what comes on it.
+    fn watch(&self, pod: &Container) -> Running {
+        let watch = ["/test-workload", "watch", "/identities/workload.sock"];
+        Running::start(&mut self.cluster.exec(pod, &watch), "watch", self.cluster.folder().path())
+    }
+
+    /// Sets a label of a pod, or takes it away.
+    fn label(&self, namespace: &str, pod: &str, label: &str, value: &Value) {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
+        self.cluster.patch(&path, &json!({ "metadata": { "labels": { label: value } } }));
+    }
+
     /// What a process of the host is answered that is in a cgroup of this path.
     fn ask_within(&self, cgroup: &str) -> Value {
         let (program, socket) = (test_workload(), self.agent.workload_socket());
@@ -85,6 +100,14 @@ impl Node {
         });
     }
 
+    /// Applies a file of one entry and waits until the agent has it.
+    fn apply(&self, entries: &Path) {
+        let known = || self.agent.status()["entries"].as_u64();
+        let before = known();
+        let _ = self.server.run(&["apply", "--file", &entries.display().to_string()]).done();
+        eventually("the agent has the entry", PATIENCE, || (known() > before).then_some(()));
+    }
+
     /// How often the log tells that the attestor fails.
     fn times_failed(&self) -> usize {
         self.agent.log().matches("an attestor fails").count()
@@ -95,6 +118,11 @@ impl Node {
         let answer = self.ask(pod);
         assert_eq!(answer["code"], "PermissionDenied", "{answer}");
     }
+}
+
+fn said(stream: &Running) -> Value {
+    let line = stream.line(PATIENCE);
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))
 }
 
 fn ids(paths: &[&str]) -> Value {
@@ -125,9 +153,40 @@ fn a_pod_is_who_its_kubelet_says_and_stays_so_while_the_kubelet_is_away() {
     node.entry("/in-the-pod", &of_the_pod);
     let both = ["/in-the-pod", "/planner"];
 
+    let pid = node.cluster.processes(&planner)[0].to_string();
+    let explain = || node.agent.run(&["explain", "--pid", &pid, "--output", "json"]).done().json();
+    let (first, later) = first_and_later("k8s", explain);
+    assert!(later < first, "{later} µs from memory, {first} µs from the kubelet");
     node.is(&planner, &both);
     node.is_nobody(&of_another_account);
     node.is_nobody(&without_the_label);
+
+    // An open stream follows what Kubernetes says of its pod.
+    let stream = node.watch(&planner);
+    assert_eq!(said(&stream)["ids"], ids(&both));
+    node.label("default", "planner", "app", &Value::Null);
+    assert_eq!(said(&stream)["ids"], ids(&["/in-the-pod"]));
+    node.label("default", "planner", "app", &json!("planner"));
+    assert_eq!(said(&stream)["ids"], ids(&both));
+    drop(stream);
+
+    // The folder of the examples, on a real node: only where the pod is looked for differs.
+    node.cluster.namespace("agents", &json!({}));
+    node.cluster.service_account("agents", "triage");
+    let triage = node.pod("agents", "triage", "triage", &json!({ "app": "triage" }));
+    let first = *node.cluster.processes(&triage).first().expect("it runs");
+    let folder = crate::example_folders::copy("kubernetes", |text| {
+        let asks = text.lines().map(|line| match line.split_once("- crictl inspect") {
+            Some((indent, _)) => format!("{indent}- echo {first}"),
+            None => line.to_owned(),
+        });
+        asks.collect::<Vec<_>>().join("\n")
+    });
+    node.apply(&folder.join("entries.yaml"));
+    eventually("the pod's test passes", PATIENCE, || {
+        let report = Answer::of(&mut node.agent.attest_test(&folder.join("attest-tests.yaml"))).json();
+        (report["passed"] == 5 && report["failed"] == 0).then_some(())
+    });
 
     // Whoever owns a cgroup can make others in it and name them as it likes.
     let own = format!("kubepods/besteffort/pod{}/{}", without_the_label.pod_uid, without_the_label.id);
@@ -166,16 +225,11 @@ fn where_the_api_server_is_watched_a_label_counts_from_the_moment_it_is_set() {
     let elsewhere = node.pod("default", "worker", "default", &json!({ "stage": "ready" }));
     node.is_nobody(&pod);
     node.is_nobody(&elsewhere);
-    let label = |value: Value| {
-        node.cluster.patch(
-            "/api/v1/namespaces/agents/pods/worker",
-            &json!({ "metadata": { "labels": { "stage": value } } }),
-        )
-    };
-    label(json!("ready"));
+    node.label("agents", "worker", "stage", &json!("ready"));
     node.is(&pod, &["/blue"]);
-    label(Value::Null);
-    eventually("the pod is nobody again", PATIENCE, || {
-        (node.ask(&pod)["code"] == "PermissionDenied").then_some(())
-    });
+    let stream = node.watch(&pod);
+    assert_eq!(said(&stream)["ids"], ids(&["/blue"]));
+    node.label("agents", "worker", "stage", &Value::Null);
+    assert_eq!(said(&stream)["code"], "PermissionDenied", "the stream ends with what it was opened for");
+    node.is_nobody(&pod);
 }
