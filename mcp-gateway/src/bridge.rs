@@ -63,8 +63,9 @@ pub async fn bridge(bridge: Bridge) -> io::Result<()> {
 }
 
 impl Bridge {
-    /// The gate's answer to one message, on one line; `None` where none is due.
-    async fn carry(&self, line: String) -> Option<Vec<u8>> {
+    /// The gate's answer to one message (JSON-RPC), on one line; `None` where none is due. Whoever calls this is the
+    /// process that asks.
+    pub async fn carry(&self, line: String) -> Option<Vec<u8>> {
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
         match self.ask(line, &message).await {
             Ok((StatusCode::ACCEPTED, _)) => None,

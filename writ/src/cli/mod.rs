@@ -28,7 +28,7 @@ mod mcp;
 mod mint;
 mod node;
 pub(crate) mod output;
-mod own_task;
+pub(crate) mod own_task;
 #[cfg(all(feature = "server", feature = "agent"))]
 pub(crate) mod paint;
 mod policy;
@@ -189,6 +189,10 @@ enum Verb {
     #[cfg(all(feature = "server", feature = "agent"))]
     #[command(hide = true)]
     DemoActor(crate::demo::actor::Actor),
+    /// Be the tools of the demo
+    #[cfg(all(feature = "server", feature = "agent"))]
+    #[command(hide = true)]
+    DemoTools,
     /// Print shell completions
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Completions),
@@ -227,6 +231,8 @@ fn run(writ: Writ) -> Result<ExitCode> {
         Verb::Demo(demo) => client(crate::demo::run(demo, &shared)),
         #[cfg(all(feature = "server", feature = "agent"))]
         Verb::DemoActor(actor) => client(crate::demo::actor::run(actor)),
+        #[cfg(all(feature = "server", feature = "agent"))]
+        Verb::DemoTools => client(crate::demo::tools::run()),
         #[cfg(all(feature = "server", feature = "agent"))]
         Verb::Up(up) => client(crate::up::run(up, &shared)),
         #[cfg(feature = "server")]

@@ -11,8 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use registry::scope::ResourceName;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use spiffe::{
     SpiffeId, Timestamp,
     tls::{self, Expected, SvidVerifier},
@@ -25,6 +27,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::worker::Worker;
 use crate::{
     cli::output,
     identity::Identities,
@@ -50,6 +53,12 @@ pub(super) enum Order {
     Listen { client: SpiffeId },
     /// Greet whoever is `server` at `address`.
     Call { address: String, server: SpiffeId },
+    /// Begin a task under a mandate.
+    Begin { mandate: String, params: Vec<String> },
+    /// Call a tool through a gate.
+    Use { gate: PathBuf, resource: ResourceName, tool: String, arguments: Value },
+    /// End the task.
+    End,
 }
 
 /// What happens to it.
@@ -66,6 +75,14 @@ pub(super) enum Event {
     Served { peer: SpiffeId, said: String },
     /// Its call was answered.
     Answered { peer: SpiffeId, said: String },
+    /// Its task began.
+    Began { task: String, spiffe_id: SpiffeId, expires_at: Timestamp },
+    /// A tool answered.
+    Called { said: String },
+    /// It may not call the tool.
+    Denied { reason: String },
+    /// Its task ended.
+    Ended { task: String },
     /// It could not do as it was told.
     Failed { reason: String },
 }
@@ -75,6 +92,7 @@ type Own = watch::Receiver<Option<Arc<Identities>>>;
 
 pub(crate) async fn run(actor: Actor) -> Result<ExitCode> {
     let (sender, own) = watch::channel(None);
+    let mut worker = Worker::new(&actor.workload_api);
     tokio::spawn(follow(actor.workload_api, sender));
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = orders.next_line().await? {
@@ -84,6 +102,11 @@ pub(crate) async fn run(actor: Actor) -> Result<ExitCode> {
                 Ok((peer, said)) => Event::Answered { peer, said },
                 Err(error) => Event::Failed { reason: format!("{error:#}") },
             })?,
+            Order::Begin { mandate, params } => tell_of(worker.begin(mandate, &params).await)?,
+            Order::Use { gate, resource, tool, arguments } => {
+                tell_of(worker.call(gate, resource, &tool, &arguments).await)?;
+            }
+            Order::End => tell_of(worker.end().await)?,
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -186,6 +209,10 @@ fn present(own: &Own, peer: SpiffeId) -> Result<(Arc<SvidVerifier>, Arc<Identiti
     let verifier =
         SvidVerifier::new(Arc::new(move || Arc::clone(&bundles)), Arc::new(now), Expected::Exactly(peer));
     Ok((Arc::new(verifier), identities))
+}
+
+fn tell_of(happened: Result<Event>) -> Result<()> {
+    tell(&happened.unwrap_or_else(|error| Event::Failed { reason: format!("{error:#}") }))
 }
 
 fn tell(event: &Event) -> Result<()> {

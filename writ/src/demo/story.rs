@@ -19,6 +19,7 @@ use super::{
     actor::{Event, Order},
     program::{Binary, Program},
     stage::{Fact, Stage, took},
+    tasks,
 };
 use crate::{
     cli::{Shared, admin, explain::Seen},
@@ -120,7 +121,8 @@ async fn tell(stage: &mut Stage, dir: &Path, host: &Host) -> Result<()> {
 
     let address = mutual_tls(stage, &mut orders, &mut checkout).await?;
     refuse_a_stranger(stage, &stranger, host).await?;
-    take_back(stage, &mut server, &mut checkout, &orders.id, &address).await
+    take_back(stage, &mut server, &mut checkout, &orders.id, &address).await?;
+    tasks::tell(stage, dir, ready).await
 }
 
 async fn register(server: &mut Client, path: &str, selector: &str) -> Result<Entry> {

@@ -171,7 +171,7 @@ impl Chain {
             self.task, self.actor, self.mandate, self.tier, self.isolation, self.egress
         )));
         out.push('\n');
-        let mut lines: Vec<String> = vec![format!("{}  began on {}", self.began_at, self.home)];
+        let mut lines: Vec<String> = vec![format!("{}  began on {}", moment(self.began_at), self.home)];
         lines.extend(self.actions.iter().map(Action::to_line));
         if let Some(state) = self.state.as_ref().filter(|state| *state != "active") {
             lines.push(format!("{state}: {}", self.reason.as_deref().unwrap_or("no reason is known")));
@@ -191,7 +191,7 @@ impl Chain {
 
 impl Action {
     fn to_line(&self) -> String {
-        let mut words = vec![self.time.to_string()];
+        let mut words = vec![moment(self.time)];
         match &self.tool {
             Some(tool) => words.push(tool.clone()),
             None => words.push(self.kind.as_str().to_owned()),
@@ -209,6 +209,11 @@ impl Action {
         words.extend(self.label.as_ref().filter(|label| **label != Labels::default()).map(label));
         words.join("  ")
     }
+}
+
+/// As wide as the longest, so that what follows stands in one column.
+fn moment(time: Timestamp) -> String {
+    format!("{:<24}", time.to_string())
 }
 
 fn label(label: &Labels) -> String {
