@@ -18,8 +18,8 @@ pub(crate) fn kill_test(cycles: u32) -> Result<ExitCode> {
 /// Every attack on a real agent, as often as asked.
 pub(crate) fn attack(rounds: u32, only: &str) -> Result<ExitCode> {
     ensure!(rounds > 0, "nothing would be tried: name at least one round with --rounds");
-    tools::run(cargo("build").args(["--package", "writ", "--package", "writ-integration-tests"]))?;
-    let stories = ["--package", "writ-integration-tests", "--test", "integration", "--", "--nocapture"];
+    tools::run(cargo("build").args(["--workspace", "--bins"]))?;
+    let stories = ["--workspace", "--test", "integration", "--", "--nocapture"];
     let name = format!("attacks::{only}");
     let mut test = cargo("test");
     test.args(stories).args(["--test-threads", "1", &name]).env("WRIT_ATTACK_ROUNDS", rounds.to_string());
@@ -50,9 +50,8 @@ pub(crate) fn agree(cases: u32, seed: u32) -> Result<ExitCode> {
     let mut missing = Vec::new();
     tools::build_go_clients(&mut missing)?;
     ensure!(missing.is_empty(), "go-spiffe needs Go 1.24 or newer on PATH");
-    tools::run(cargo("build").args(["--package", "writ"]))?;
-    let story =
-        ["--package", "writ-integration-tests", "--test", "integration", "--", "--nocapture", "agreement"];
+    tools::run(cargo("build").args(["--workspace", "--bins"]))?;
+    let story = ["--workspace", "--test", "integration", "--", "--nocapture", "agreement"];
     let mut test = cargo("test");
     test.args(story)
         .env("WRIT_AGREEMENT_CASES", cases.to_string())

@@ -241,13 +241,17 @@ impl View {
 
     /// Follows until the server ends the stream, and says why.
     pub(crate) async fn until_end(&mut self) -> CallError {
-        loop {
-            match self.step().await {
-                Ok(Some(_)) => {}
-                Ok(None) => panic!("the stream ended without a word"),
-                Err(error) => return error,
+        let end = async {
+            loop {
+                match self.step().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("the stream ended without a word"),
+                    Err(error) => return error,
+                }
             }
-        }
+        };
+        // Heartbeats would go on for ever.
+        tokio::time::timeout(SOON, end).await.expect("the stream ends in time")
     }
 }
 

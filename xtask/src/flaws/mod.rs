@@ -14,6 +14,11 @@ use anyhow::{Context, Result, ensure};
 use self::attacks::ATTACKS;
 use crate::tools;
 
+/// How long a test may take, in seconds; the longest needs a minute, alone.
+const LIMIT: &str = "400";
+/// What `timeout` ends with then.
+const TIMED_OUT: i32 = 124;
+
 /// What is taken out, and which test must notice.
 struct Case {
     against: &'static str,
@@ -106,7 +111,7 @@ fn is_noticed(case: &Case, copy: &Path) -> Result<Option<String>> {
     for (file, text) in wholes.into_iter().rev() {
         fs::write(&file, text).context("cannot put it back")?;
     }
-    let said = output?;
+    let Some(said) = output? else { return Ok(Some("it waited for what no longer happens".into())) };
     let ran = said.lines().any(|line| line.starts_with("running ") && line != "running 0 tests");
     ensure!(ran, "without what is against {} the test {} does not run:\n{said}", case.against, case.test);
     let mut panics = said.lines().skip_while(|line| !line.contains(" panicked at ")).skip(1);
@@ -114,7 +119,8 @@ fn is_noticed(case: &Case, copy: &Path) -> Result<Option<String>> {
     Ok(said.contains("test result: FAILED").then_some(why))
 }
 
-fn test(case: &Case, copy: &Path) -> Result<String> {
+/// What the test program says; nothing if it is not over when its time is.
+fn test(case: &Case, copy: &Path) -> Result<Option<String>> {
     let cargo = |verb: &str| {
         let mut cargo = tools::bare_cargo(verb);
         // Without flags of its own, so that whoever copies a build there has nothing built twice.
@@ -125,17 +131,27 @@ fn test(case: &Case, copy: &Path) -> Result<String> {
         // The stories run the binary, and a program of their own beside it.
         tools::output(cargo("build").args(["--quiet", "--workspace", "--bins"]))?;
     }
-    let mut test = cargo("test");
-    // Without what keeps it out, an attack succeeds at once or not at all.
-    test.env("WRIT_ATTACK_ROUNDS", "1000");
     // One selection for all but what everything is built on: with others, dependencies would have other features.
-    match case.package {
-        "writ-spiffe" => test.args(["--package", case.package]),
-        _ => test.arg("--workspace"),
+    let mut which = match case.package {
+        "writ-spiffe" => vec!["--package", case.package],
+        _ => vec!["--workspace"],
     };
-    test.args(case.suite).args(["--no-fail-fast", "--", case.test]);
-    let done = test.output().context("cannot start cargo")?;
-    Ok([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).join("\n"))
+    which.extend(case.suite);
+    tools::output(cargo("test").args(["--quiet", "--no-run"]).args(&which))?;
+    let test = cargo("test");
+    let mut limited = Command::new("timeout");
+    limited.args(["--kill-after", "10", LIMIT]).arg(test.get_program()).args(test.get_args());
+    limited
+        .current_dir(copy.join("sources"))
+        .envs(test.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // Without what keeps it out, an attack succeeds at once or not at all.
+    limited.env("WRIT_ATTACK_ROUNDS", "1000");
+    limited.args(&which).args(["--no-fail-fast", "--", case.test]);
+    let done = limited.output().context("cannot start timeout")?;
+    if done.status.code() == Some(TIMED_OUT) {
+        return Ok(None);
+    }
+    Ok(Some([done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).join("\n")))
 }
 
 #[cfg(test)]
