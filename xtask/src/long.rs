@@ -7,10 +7,11 @@ use anyhow::{Result, ensure};
 use crate::tools::{self, cargo};
 
 /// Kill -9 of server and agent under load, as often as asked.
-pub(crate) fn kill_test(cycles: u32) -> Result<ExitCode> {
+pub(crate) fn kill_test(cycles: u32, decisions: bool) -> Result<ExitCode> {
     ensure!(cycles > 0, "nothing would be tested: name at least one cycle with --cycles");
     tools::run(cargo("build").args(["--workspace", "--all-targets"]))?;
-    let story = ["--test", "integration", "--", "--nocapture", "kill_nine"];
+    let about = if decisions { "endurance::kills" } else { "kill_nine" };
+    let story = ["--test", "integration", "--", "--nocapture", about];
     tools::run(cargo("test").arg("--workspace").args(story).env("WRIT_KILL_CYCLES", cycles.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -38,6 +38,9 @@ enum Verb {
         /// How often; `cargo xtask test` does 50
         #[arg(long, default_value_t = 10_000)]
         cycles: u32,
+        /// While calls of tasks are decided, instead of while entries are written
+        #[arg(long)]
+        decisions: bool,
     },
     /// Attack a real agent with processes that are not what they were, as often as asked (as root)
     Attack {
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Test { steps } => test::run(&steps),
         Verb::Bench(options) => bench::run(&options),
-        Verb::KillTest { cycles } => long::kill_test(cycles),
+        Verb::KillTest { cycles, decisions } => long::kill_test(cycles, decisions),
         Verb::Attack { rounds, only } => long::attack(rounds, &only),
         Verb::Fuzz { cases, seconds } => long::fuzz(cases, seconds),
         Verb::Agree { cases, seed } => long::agree(cases, seed),

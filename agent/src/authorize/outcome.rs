@@ -42,6 +42,7 @@ impl Authorizer {
         if let Err(error) = self.spool.record(record.clone()).await {
             tracing::warn!(task = %given.live.id(), %error, "an answer is kept back because it cannot be recorded");
             self.spool.note(record);
+            self.standings.noted(&given.record);
             return Err(told(Code::Unrecorded));
         }
         self.standings.closed(&given.record);
@@ -63,7 +64,7 @@ impl Authorizer {
         let label = given.live.chain.lock().label(given.live.id()).cloned();
         // It has happened, or not; room is kept for saying so.
         self.spool.note(records::outcome(given.record.clone(), how, label.as_ref(), given.live.is_ended()));
-        self.standings.closed(&given.record);
+        self.standings.noted(&given.record);
         let _ = self.remember(&given.live, &raised).await;
     }
 

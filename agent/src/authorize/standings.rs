@@ -26,7 +26,15 @@ use crate::{spool::Spool, tasks::Home};
 /// What is kept, and the calls that have no outcome yet.
 pub(super) struct Standings {
     path: PathBuf,
-    open: Mutex<BTreeMap<Call, Record>>,
+    open: Mutex<Open>,
+}
+
+/// Calls of which no outcome is durable.
+#[derive(Default)]
+struct Open {
+    calls: BTreeMap<Call, Record>,
+    /// Those whose outcome was noted, and may not be durable yet; kept once more.
+    noted: BTreeMap<Call, (Record, bool)>,
 }
 
 /// What the tasks of a former process had spent and read.
@@ -64,7 +72,9 @@ impl Standings {
         let tasks = home.records.load().map_err(failed)?;
         let lines = tasks.iter().map(|task| (task.grant.id.clone(), task.grant.parent.clone())).collect();
         let mut replay = Replay::of(kept.tasks, kept.open, lines);
-        let mut reader = spool.reader(if is_known { kept.seq } else { 0 });
+        // An outcome may have become durable just before it was known to be: it is looked for a little further back.
+        let from = if is_known { kept.seq } else { 0 };
+        let mut reader = spool.reader(from.saturating_sub(LOOKED_BACK).max(spool.oldest().saturating_sub(1)));
         loop {
             let read = reader.next(CHUNK).map_err(failed)?;
             if read.is_empty() {
@@ -72,8 +82,10 @@ impl Standings {
             }
             for spooled in read {
                 // One that says nothing to this version says nothing of a task either.
-                if let Ok(placed) = Placed::parse(&spooled.leaf) {
-                    replay.take(placed.record);
+                match Placed::parse(&spooled.leaf) {
+                    Ok(placed) if placed.seq > from => replay.take(placed.record),
+                    Ok(placed) => replay.look_back_at(&placed.record),
+                    Err(_) => {}
                 }
             }
         }
@@ -92,23 +104,39 @@ impl Standings {
 
     /// A call is about to be permitted.
     pub(super) fn opened(&self, record: &Record) {
-        self.open.lock().insert(call(record), record.clone());
+        self.open.lock().calls.insert(call(record), record.clone());
     }
 
-    /// Its outcome is recorded.
+    /// Its outcome is durable, or it was never permitted.
     pub(super) fn closed(&self, record: &Record) {
-        self.open.lock().remove(&call(record));
+        self.open.lock().calls.remove(&call(record));
+    }
+
+    /// Its outcome was noted, and will be durable in a moment.
+    pub(super) fn noted(&self, record: &Record) {
+        let mut open = self.open.lock();
+        if let Some(record) = open.calls.remove(&call(record)) {
+            open.noted.insert(call(&record), (record, false));
+        }
     }
 
     /// Keeps everything as it stands. What is recorded meanwhile may count twice, never not at all.
     pub(super) fn keep(&self, home: &Home, spool: &Spool) -> io::Result<()> {
         let end = spool.end().borrow().clone();
-        let open = self.open.lock().values().cloned().collect();
+        let open = self.open.lock().all();
         let standing =
             |live: &crate::tasks::Live| Some((live.id().clone(), live.chain.lock().standing(live.id())?));
         let tasks = home.book.all().iter().filter_map(|live| standing(live)).collect();
         let kept = Kept { spool: end.spool.to_string(), seq: end.seq, tasks, open };
         write_private(&self.path, &serde_json::to_vec(&kept)?).map_err(io::Error::other)
+    }
+}
+
+impl Open {
+    /// All of them; what was noted before the last time is durable by now.
+    fn all(&mut self) -> Vec<Record> {
+        self.noted.retain(|_, (_, was_kept)| !std::mem::replace(was_kept, true));
+        self.calls.values().chain(self.noted.values().map(|(record, _)| record)).cloned().collect()
     }
 }
 
@@ -165,6 +193,13 @@ impl Replay {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What was kept has this in it, but perhaps not that a call was closed by it.
+    fn look_back_at(&mut self, record: &Record) {
+        if record.kind == Kind::Outcome {
+            self.open.remove(&call(record));
         }
     }
 
@@ -233,6 +268,8 @@ fn effect(name: &str) -> Option<Effect> {
 const FILE: &str = "standings.json";
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 const CHUNK: usize = 1024 * 1024;
+/// More records than become durable while one task waits for its turn to say so.
+const LOOKED_BACK: u64 = 4096;
 const DEEPEST: usize = 64;
 
 #[cfg(test)]
@@ -275,6 +312,24 @@ mod tests {
             assert!(former[&id(task)].continued);
         }
         assert_eq!((former[&id(1)].spent.children, former[&id(2)].seq), (1, 3));
+    }
+
+    #[test]
+    fn an_outcome_that_was_durable_before_it_was_known_to_be_is_not_told_twice() {
+        let open = vec![permitted(1, 1, "net"), permitted(1, 2, "net")];
+        let mut replay = Replay::of(Former::new(), open, [(id(1), None)].into());
+        replay.look_back_at(&permitted(1, 1, "net"));
+        replay.look_back_at(&record(Kind::Outcome, 1, 1));
+        let (former, unknown) = replay.end();
+        assert_eq!(unknown.iter().map(|record| record.task_seq).collect::<Vec<_>>(), [Some(2)]);
+        assert_eq!(former[&id(1)].spent.changes, 0, "what was kept has it already");
+    }
+
+    #[test]
+    fn what_was_noted_is_kept_once_more() {
+        let mut open = Open::default();
+        open.noted.insert(call(&permitted(1, 1, "net")), (permitted(1, 1, "net"), false));
+        assert_eq!([open.all().len(), open.all().len()], [1, 0]);
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Authorizer {
 
     /// It was judged and recorded, and comes to nothing.
     fn not_given(&self, live: &Live, record: Record) {
-        self.standings.closed(&record);
+        self.standings.noted(&record);
         self.spool.note(records::outcome(record, How::NotSent, None, live.is_ended()));
     }
 }

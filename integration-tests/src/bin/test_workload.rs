@@ -6,8 +6,8 @@
 //! PROGRAM with the connection as standard input. `turn SOCKET PROGRAM`: is served, then becomes PROGRAM, which drains the
 //! connection. `leave SOCKET`: connects, hands the connection to a child and is gone. `open SOCKET N`:
 //! holds N streams open, and tells how many are answered. `answer SOCKET HERE`: tells everybody who connects
-//! to HERE what it is served, each time over a new connection. `pause`: waits for its end. Each prints JSON
-//! lines.
+//! to HERE what it is served, each time over a new connection. `tasks SOCKET`: begins and ends tasks as it is told.
+//! `pause`: waits for its end. Each prints JSON lines.
 #![expect(clippy::print_stdout, reason = "its product is what it prints")]
 
 use std::env;
@@ -57,13 +57,14 @@ async fn main() -> io::Result<()> {
         }
         ["open", socket, count] => open(Path::new(socket), count.parse().map_err(io::Error::other)?).await,
         ["answer", socket, here] => answer(Path::new(socket), Path::new(here)).await,
+        ["tasks", socket] => integration_tests::tasks::obey(Path::new(socket)).await,
         ["pause"] => {
             // The first process of a container dies of no signal that it does not take.
             signal(SignalKind::terminate())?.recv().await;
             Ok(())
         }
         _ => Err(io::Error::other(
-            "fetch|watch|speak|lend|turn|drain|leave|open|answer|pause, see the head of its source",
+            "fetch|watch|speak|lend|turn|drain|leave|open|answer|tasks|pause, see the head of its source",
         )),
     }
 }

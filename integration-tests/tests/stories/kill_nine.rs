@@ -171,10 +171,10 @@ fn births(commits: &[Commit]) -> BTreeMap<String, Revision> {
 }
 
 /// Marsaglia's xorshift: enough to choose points in time, and repeatable.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let seed = env::var("WRIT_KILL_SEED").ok().and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or(now.as_nanos() as u64) | 1;
@@ -185,7 +185,12 @@ impl Random {
         Self(seed)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    /// Another one, which depends on nothing but its seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -14,6 +14,7 @@ mod declared;
 mod deletion;
 mod demo;
 mod documents;
+mod endurance;
 mod evidence;
 mod example_folders;
 mod examples;

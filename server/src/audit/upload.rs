@@ -4,6 +4,7 @@
 use audit::{Hash, Head, MAX_RECORD, SignedHead, chain::Place, keys::MAX_SEALED, spool::SpoolId};
 use registry::objects::Sha256;
 use serde::{Deserialize, Serialize};
+use spiffe::json;
 use store::NewEntry;
 
 use super::{Audit, New, NotAppended, Step};
@@ -139,7 +140,8 @@ impl Upload {
             if leaf.len() > MAX_RECORD || sealed.len() > MAX_SEALED {
                 return Err(Broken::Nonsense("a record is too long".to_owned()));
             }
-            let place = Place::of(&leaf).ok_or_else(|| Broken::Nonsense("not a record".to_owned()))?;
+            let place =
+                place(&leaf).ok_or_else(|| Broken::Nonsense("not a record of a node's".to_owned()))?;
             if place.node.as_deref() != Some(self.node.as_str()) {
                 return Err(self
                     .contradiction(place.seq, "a record names another node than the one that sends it")
@@ -207,6 +209,15 @@ impl Upload {
         self.audit.alarm(&self.node, seq, why.clone()).await;
         Broken::Contradiction(why)
     }
+}
+
+/// Where a record stands. A record of a node's is read alike by everybody (one canonical object, no name twice), and says
+/// nothing of an author: that is how the server's own commits are told from it.
+fn place(leaf: &[u8]) -> Option<Place> {
+    let value = json::parse(leaf).ok()?;
+    let is_canonical = json::canonical(&value).is_ok_and(|canonical| canonical == leaf);
+    let is_a_nodes = is_canonical && value.get("author").is_none();
+    is_a_nodes.then(|| serde_json::from_value(value).ok()).flatten()
 }
 
 impl Cursor {

@@ -1,0 +1,109 @@
+//! What the audit log says of all those permits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use integration_tests::admin::channel;
+use proto::writ::audit::v1::EntriesRequest;
+use proto::writ::audit::v1::audit_client::AuditClient;
+use serde_json::Value;
+
+use super::Heard;
+use crate::endurance::Ground;
+
+/// How long an agent may take to upload what it has, and to say that what it lost sight of is unknown.
+const UPLOADED: Duration = Duration::from_secs(60);
+
+/// The records of the one node, as the server merged them.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    /// Numbers of the records of permits, with their task and their place in its order.
+    permits: BTreeMap<u64, (String, u64)>,
+    /// What became of each, by task and place.
+    outcomes: BTreeMap<(String, u64), Vec<String>>,
+    /// Numbers of all records, in the order in which they were merged.
+    numbers: Vec<u64>,
+    alarms: Vec<Value>,
+    spools: usize,
+}
+
+impl Evidence {
+    /// Reads until these permits are there, and an outcome of each that is.
+    pub(super) async fn with(ground: &Ground, permits: impl Iterator<Item = &(String, u64)>) -> Self {
+        let wanted: BTreeSet<u64> = permits.map(|(_, seq)| *seq).collect();
+        let mut audit = AuditClient::new(channel(&ground.server.socket()));
+        let (mut evidence, mut from, end) = (Self::default(), 0, Instant::now() + UPLOADED);
+        loop {
+            let request = EntriesRequest { from, ..EntriesRequest::default() };
+            let mut pages = audit.entries(request).await.expect("an administrator may read").into_inner();
+            while let Some(page) = pages.message().await.expect("it is read to its end") {
+                from = page.first + page.leaves.len() as u64;
+                page.leaves.iter().for_each(|leaf| evidence.take(leaf));
+            }
+            let is_there = wanted.iter().all(|seq| evidence.permits.contains_key(seq));
+            let is_closed = evidence.permits.values().all(|place| evidence.outcomes.contains_key(place));
+            if is_there && is_closed {
+                return evidence;
+            }
+            let missing: Vec<_> = wanted.iter().filter(|seq| !evidence.permits.contains_key(seq)).collect();
+            let open =
+                evidence.permits.values().filter(|place| !evidence.outcomes.contains_key(*place)).count();
+            assert!(
+                Instant::now() < end,
+                "lost: {missing:?}; without an outcome: {open}\n{}",
+                ground.agent.log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn take(&mut self, leaf: &[u8]) {
+        let record: Value = serde_json::from_slice(leaf).expect("a record is JSON");
+        if record["kind"] == "audit.alarm" {
+            self.alarms.push(record);
+            return;
+        }
+        let (true, Some(seq)) = (record["node"].is_string(), record["seq"].as_u64()) else { return };
+        self.numbers.push(seq);
+        let place = || Some((record["task"].as_str()?.to_owned(), record["task_seq"].as_u64()?));
+        match record["kind"].as_str() {
+            Some("decision") if record["decision"] == "allow" => {
+                let again = self.permits.insert(seq, place().expect("a permit is of a task"));
+                assert_eq!(again, None, "a record has one place");
+            }
+            Some("outcome") => {
+                let outcome = record["outcome"].as_str().unwrap_or_default().to_owned();
+                self.outcomes.entry(place().expect("an outcome is of a task")).or_default().push(outcome);
+            }
+            Some("spool.begin") => self.spools += 1,
+            _ => {}
+        }
+    }
+
+    /// Each permit that was answered is there, for that task, and each outcome that was acknowledged.
+    pub(super) fn holds(&self, heard: &Heard) {
+        for (task, seq) in &heard.permits {
+            assert_eq!(
+                self.permits.get(seq).map(|(of, _)| of),
+                Some(task),
+                "the permit of record {seq} is lost"
+            );
+        }
+        for (task, seq) in &heard.released {
+            let outcomes = &self.outcomes[&self.permits[seq]];
+            assert_eq!(outcomes, &["executed"], "the outcome of record {seq} of {task}");
+        }
+    }
+
+    /// One history without gaps, one outcome of each permit, and nothing for an alarm.
+    pub(super) fn is_whole(&self) {
+        assert_eq!(self.alarms, Vec::<Value>::new());
+        assert!(self.spools <= 1, "another spool has begun");
+        for (place, seq) in self.numbers.iter().enumerate() {
+            assert_eq!(*seq, place as u64 + 1, "a record is missing or comes twice");
+        }
+        for (place, outcomes) in &self.outcomes {
+            assert_eq!(outcomes.len(), 1, "{place:?}: {outcomes:?}");
+        }
+    }
+}
