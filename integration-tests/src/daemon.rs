@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::folder::Folder;
 use crate::running::{Running, eventually};
-use crate::writ::{Answer, writ_command};
+use crate::writ::{Answer, writ_binary, writ_command};
 
 const START: Duration = Duration::from_secs(30);
 
@@ -20,6 +20,7 @@ pub struct Server {
     running: Running,
     /// What it printed when it was serving.
     pub serving: Value,
+    below: Vec<String>,
     config: PathBuf,
     folder: Folder,
 }
@@ -28,6 +29,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Agent {
     running: Running,
+    below: Vec<String>,
     config: PathBuf,
     folder: Folder,
 }
@@ -36,7 +38,13 @@ impl Server {
     /// Starts one for `writ.local` on a free port, with further lines of configuration.
     #[must_use]
     pub fn start(more: &str) -> Self {
-        let folder = Folder::new();
+        Self::start_below(&[], "127.0.0.1:0", more)
+    }
+
+    /// Starts one that listens here, by a program that executes what it is given, such as `ip netns exec`.
+    #[must_use]
+    pub fn start_below(below: &[&str], listen: &str, more: &str) -> Self {
+        let (folder, below) = (Folder::new(), owned(below));
         let configured = |listen: &str| {
             let (state, private) = (folder.join("state"), folder.join("private"));
             let fixed = format!(
@@ -44,11 +52,11 @@ impl Server {
             );
             folder.write("server.toml", fixed + more)
         };
-        let config = configured("127.0.0.1:0");
-        let (running, serving) = run("server", &config, &folder);
+        let config = configured(listen);
+        let (running, serving) = run(&below, "server", &config, &folder);
         // The next start must be found where this one was.
         configured(serving["server_address"].as_str().expect("it says where it listens"));
-        Self { running, serving, config, folder }
+        Self { running, serving, below, config, folder }
     }
 
     /// A server where another one was, by the backup in `file`; `opened_by` are further arguments.
@@ -63,8 +71,8 @@ impl Server {
         let mut command = writ_command();
         command.args(["backup", "restore"]).arg(file).arg("--config").arg(&config).args(opened_by);
         let said = Answer::of(&mut command).done().out;
-        let (running, serving) = run("server", &config, &folder);
-        (Self { running, serving, config, folder }, said)
+        let (running, serving) = run(&[], "server", &config, &folder);
+        (Self { running, serving, below: Vec::new(), config, folder }, said)
     }
 
     /// Kills it without warning.
@@ -80,7 +88,7 @@ impl Server {
 
     /// Starts it again after it was killed or stopped.
     pub fn start_again(&mut self) {
-        (self.running, self.serving) = run("server", &self.config, &self.folder);
+        (self.running, self.serving) = run(&self.below, "server", &self.config, &self.folder);
     }
 
     /// Starts it again and waits until it has ended by itself; what it logged.
@@ -184,9 +192,15 @@ impl Agent {
     /// Starts one on a folder of the story's choice, with further lines of configuration.
     #[must_use]
     pub fn start(server: &Server, folder: Folder, more: &str) -> Self {
-        let config = Self::configured(server, &folder, more);
-        let (running, _) = run("agent", &config, &folder);
-        Self { running, config, folder }
+        Self::start_below(&[], server, folder, more)
+    }
+
+    /// The same by a program that executes what it is given, such as `ip netns exec`.
+    #[must_use]
+    pub fn start_below(below: &[&str], server: &Server, folder: Folder, more: &str) -> Self {
+        let (config, below) = (Self::configured(server, &folder, more), owned(below));
+        let (running, _) = run(&below, "agent", &config, &folder);
+        Self { running, below, config, folder }
     }
 
     /// Insists that nobody can join with this token; what the agent logged.
@@ -228,8 +242,8 @@ impl Agent {
     fn at_spire(server: &crate::spire::Server, token: &str, attestor: &str) -> Self {
         let folder = Folder::new();
         let config = spire_config(server, token, attestor, &folder);
-        let (running, _) = run("agent", &config, &folder);
-        Self { running, config, folder }
+        let (running, _) = run(&[], "agent", &config, &folder);
+        Self { running, below: Vec::new(), config, folder }
     }
 
     /// Starts it again with the server's present bundle and another token.
@@ -237,7 +251,7 @@ impl Agent {
         kill(&mut self.running);
         let token = format!("token = {token:?}\n");
         self.config = spire_config(server, &token, "", &self.folder);
-        (self.running, _) = run("agent", &self.config, &self.folder);
+        (self.running, _) = run(&self.below, "agent", &self.config, &self.folder);
     }
 
     /// Runs `writ …` about this agent.
@@ -272,7 +286,7 @@ impl Agent {
 
     /// Starts it again, where it was.
     pub fn start_again(&mut self) {
-        (self.running, _) = run("agent", &self.config, &self.folder);
+        (self.running, _) = run(&self.below, "agent", &self.config, &self.folder);
     }
 
     /// Stops its process for a while, or lets it go on.
@@ -348,9 +362,21 @@ fn kill(running: &mut Running) {
     running.ended(START);
 }
 
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
 /// Starts a role and waits until it says that it serves.
-fn run(role: &str, config: &Path, folder: &Folder) -> (Running, Value) {
-    let mut command = writ_command();
+fn run(below: &[String], role: &str, config: &Path, folder: &Folder) -> (Running, Value) {
+    let mut command = match below {
+        [] => writ_command(),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(writ_binary());
+            command.env_remove("WRIT_DATA").env_remove("SPIFFE_ENDPOINT_SOCKET");
+            command
+        }
+    };
     command.args([role, "run", "--output", "json", "--config"]).arg(config);
     let running = Running::start(&mut command, role, folder.path());
     let line = running.line(START);

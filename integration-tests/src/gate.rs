@@ -11,6 +11,7 @@ use proto::writ::authz::v1::{
     Ask, Hello, Outcome, Released, ToAgent, ToGate, Verdict, Voided, Welcome, outcome, to_agent, to_gate,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 
 use crate::admin::channel;
@@ -21,6 +22,7 @@ pub struct Gate {
     say: mpsc::UnboundedSender<ToAgent>,
     waiting: Waiting,
     last: AtomicU64,
+    hearing: JoinHandle<()>,
     /// How the agent answered the hello.
     pub welcome: Welcome,
 }
@@ -42,8 +44,8 @@ impl Gate {
             other => return Err(Status::unknown(format!("a session begins with a welcome, not {other:?}"))),
         };
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
-        tokio::spawn(hear(heard, waiting.clone(), say.clone()));
-        Ok(Self { say, waiting, last: AtomicU64::new(0), welcome })
+        let hearing = tokio::spawn(hear(heard, waiting.clone(), say.clone()));
+        Ok(Self { say, waiting, last: AtomicU64::new(0), hearing, welcome })
     }
 
     /// Asks whether a process may make a call; an error is a session that is over.
@@ -77,6 +79,13 @@ impl Gate {
         self.waiting.lock().expect("nobody panics with it").as_mut().ok_or_else(over)?.insert(id, answer);
         self.say.send(ToAgent { message: Some(message) }).map_err(|_| over())?;
         answered.await.map_err(|_| over())
+    }
+}
+
+impl Drop for Gate {
+    /// The session ends with the gate: nobody says any more what became of its permits.
+    fn drop(&mut self) {
+        self.hearing.abort();
     }
 }
 

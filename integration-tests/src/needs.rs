@@ -48,6 +48,12 @@ pub fn program(name: &str, package: &str) -> bool {
     have(found.is_ok(), &format!("apt-get install {package}"))
 }
 
+/// True where something is there; `enable` is the one line that would bring it.
+#[must_use]
+pub fn there(is_there: bool, enable: &str) -> bool {
+    have(is_there, enable)
+}
+
 /// True where a folder is in memory and can be written.
 #[must_use]
 pub fn memory_folder(path: &Path) -> bool {

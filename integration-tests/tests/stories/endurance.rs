@@ -1,6 +1,10 @@
 //! Authority under strain: rogue nodes, kills, full disks, floods, frozen clocks, and connections that outlive their task.
 
+mod connections;
 mod decisions;
+mod disk;
+mod flood;
+mod frozen;
 mod kills;
 mod rogue;
 
@@ -32,7 +36,13 @@ impl Ground {
 
     /// The same where the agent keeps what it has in this folder.
     fn at(server: Server, folder: Folder) -> Self {
-        let agent = Agent::join(&server, NODE, folder);
+        Self::below(&[], server, folder)
+    }
+
+    /// The same where the agent is started by a program that executes what it is given.
+    fn below(program: &[&str], server: Server, folder: Folder) -> Self {
+        let token = format!("token = {:?}\n", server.token(NODE));
+        let agent = Agent::start_below(program, &server, folder, &token);
         let ground = Self { server, agent };
         ground.entry("/agent/worker", &test_workload());
         ground.entry("/gate", &std::env::current_exe().expect("a test knows its own program"));

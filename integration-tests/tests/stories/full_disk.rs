@@ -12,18 +12,18 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::{SOON, own_uid};
 
 /// A file system of its own size, unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         fs::create_dir(&path).expect("the folder is ours");
-        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=32m"))
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=32m,mode=0700"))
             .expect("root may mount");
         Self(path)
     }
 
     /// Uses up what is left, and returns the file that does.
-    fn fill(&self) -> PathBuf {
+    pub(crate) fn fill(&self) -> PathBuf {
         let path = self.0.join("filler");
         let mut file = File::create(&path).expect("there is room for a name");
         for size in [1 << 16, 1 << 12, 1] {

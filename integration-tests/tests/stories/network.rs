@@ -9,14 +9,14 @@ use integration_tests::{Answer, Folder, Running, Writ, eventually, needs};
 use crate::{SOON, own_uid};
 
 /// Two namespaces with a cable between them, removed when dropped.
-struct Cable {
-    names: [String; 2],
+pub(crate) struct Cable {
+    pub(crate) names: [String; 2],
 }
 
 impl Cable {
-    const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
+    pub(crate) const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 
-    fn lay() -> Self {
+    pub(crate) fn lay() -> Self {
         let names = ["a", "b"].map(|end| format!("writ-{end}-{}", std::process::id()));
         for name in &names {
             ip(&["netns", "add", name]);
@@ -41,7 +41,7 @@ impl Drop for Cable {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     let _ = Answer::of(Command::new("ip").args(arguments)).done();
 }
 

@@ -17,7 +17,7 @@ use self::evidence::Evidence;
 use super::{Ground, Worker};
 use crate::kill_nine::Random;
 
-mod evidence;
+pub(super) mod evidence;
 
 const ASKERS: u64 = 3;
 /// How long it may take on a loaded machine until every task is served again.

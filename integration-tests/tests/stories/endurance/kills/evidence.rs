@@ -16,7 +16,7 @@ const UPLOADED: Duration = Duration::from_secs(60);
 
 /// The records of the one node, as the server merged them.
 #[derive(Debug, Default)]
-pub(super) struct Evidence {
+pub(in crate::endurance) struct Evidence {
     /// Numbers of the records of permits, with their task and their place in its order.
     permits: BTreeMap<u64, (String, u64)>,
     /// What became of each, by task and place.
@@ -29,7 +29,10 @@ pub(super) struct Evidence {
 
 impl Evidence {
     /// Reads until these permits are there, and an outcome of each that is.
-    pub(super) async fn with(ground: &Ground, permits: impl Iterator<Item = &(String, u64)>) -> Self {
+    pub(in crate::endurance) async fn with(
+        ground: &Ground,
+        permits: impl Iterator<Item = &(String, u64)>,
+    ) -> Self {
         let wanted: BTreeSet<u64> = permits.map(|(_, seq)| *seq).collect();
         let mut audit = AuditClient::new(channel(&ground.server.socket()));
         let (mut evidence, mut from, end) = (Self::default(), 0, Instant::now() + UPLOADED);
@@ -96,7 +99,7 @@ impl Evidence {
     }
 
     /// One history without gaps, one outcome of each permit, and nothing for an alarm.
-    pub(super) fn is_whole(&self) {
+    pub(in crate::endurance) fn is_whole(&self) {
         assert_eq!(self.alarms, Vec::<Value>::new());
         assert!(self.spools <= 1, "another spool has begun");
         for (place, seq) in self.numbers.iter().enumerate() {
