@@ -69,17 +69,16 @@ pub(crate) fn export(audit: &Audit, out: &mpsc::Sender<Result<Exported, StoreErr
         let send = |path, content| out.blocking_send(Ok(Exported { path, content })).is_ok();
         for tile in Tile::of_level(0, size) {
             let first = tile.index * 256;
-            let (mut content, mut hashes) = (Vec::new(), Vec::new());
+            let mut content = Vec::new();
             for entry in reader.entries(first, first + u64::from(tile.width))? {
-                hashes.push(Hash::leaf(&entry));
                 if !bundle::push(&mut content, &entry) {
                     return Err(StoreError::Tampered {
                         what: "an entry of the audit log is too long".to_owned(),
                     });
                 }
             }
-            // The tile is what is kept where it is full, so that a changed entry contradicts it.
-            let hashes = if tile.width == 256 { reader.tile(tile)? } else { hashes };
+            // What was kept when they were appended, so that a changed entry contradicts it.
+            let hashes = reader.tile(tile)?;
             if !send(tile.bundle_path(), content) || !send(tile.path(), Tile::write(&hashes)) {
                 return Ok(());
             }

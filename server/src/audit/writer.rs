@@ -44,6 +44,7 @@ impl Writer {
         let appended = metrics.counter("writ_server_audit_entries_total", help, &[]);
         let mut writer = Self { log, key, origin, publish, appended };
         let before = writer.log.meta(ORIGIN)?.and_then(|origin| String::from_utf8(origin).ok());
+        writer.is_as_signed()?;
         let mut batch = Batch::default();
         if let Some(before) = before.as_ref().filter(|before| **before != writer.origin) {
             let (size, root) = (writer.log.size(), writer.log.root());
@@ -56,6 +57,26 @@ impl Writer {
         }
         writer.write(&batch)?;
         Ok(writer)
+    }
+
+    /// Whether the log is what its newest checkpoint was signed for. Another one that is not looked at would be signed
+    /// here and now, and nobody could tell any more.
+    fn is_as_signed(&self) -> Result<(), AuditError> {
+        let Some(note) = self.log.checkpoint()? else { return Ok(()) }; // nothing was signed yet
+        let tampered = |what: String| AuditError::Store(StoreError::Tampered { what });
+        let origin = note.lines().next().unwrap_or_default(); // a restored one has another than this log
+        let signed = self.key.note().verifier(origin).and_then(|key| Checkpoint::open(&note, &key));
+        let signed = signed
+            .map_err(|error| tampered(format!("the checkpoint of the audit log does not hold: {error}")))?;
+        let (size, root) = (self.log.size(), self.log.root());
+        if (signed.size, signed.root) == (size, root) {
+            return Ok(());
+        }
+        let what = format!(
+            "the audit log has {size} entries and the root {root}, and {} with the root {} were signed",
+            signed.size, signed.root
+        );
+        Err(tampered(what))
     }
 
     pub(super) fn start(mut self, mut messages: mpsc::Receiver<Message>) -> io::Result<()> {

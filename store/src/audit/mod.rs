@@ -1,7 +1,7 @@
 //! The audit log on disk: one append-only Merkle log in a SQLite file of its own, beside the log of objects.
 //!
-//! Entries, the tiles that have become full, how far each source was merged, and the newest checkpoint
-//! become durable in one transaction, so a source's entry is merged once, and a checkpoint is never of
+//! Entries, the tiles that have become full, the hashes of the last tile, how far each source was merged, and the newest
+//! checkpoint become durable in one transaction, so a source's entry is merged once, and a checkpoint is never of
 //! entries that a crash took back. What lies sealed beside an entry is in a table of its own: it can be
 //! deleted, and every proof goes on to hold.
 
@@ -104,6 +104,8 @@ impl AuditLog {
                 write_tile(&transaction, &full)?;
             }
         }
+        // INVARIANT: an entry is hashed once, when it is appended. Whoever changes it later contradicts what is kept.
+        put(&transaction, "meta", LAST_TILE, &Tile::write(edge.partial(0)))?;
         for (source, cursor) in &batch.cursors {
             put(&transaction, "cursors", source, cursor)?;
         }
@@ -203,6 +205,8 @@ fn get(connection: &Connection, table: &'static str, name: &str) -> Result<Optio
 }
 
 const CHECKPOINT: &str = "checkpoint";
+/// The hashes of the entries behind the last full tile.
+const LAST_TILE: &str = "last_tile";
 
 #[cfg(test)]
 mod tests;

@@ -51,8 +51,27 @@ impl AuditReader {
         if tile.width == 256 {
             return full_tile(&self.connection, tile);
         }
+        if tile.level == 0
+            && let Some(kept) = self.kept(tile)?
+        {
+            return Ok(kept);
+        }
         let first = tile.index * 256;
         (first..first + u64::from(tile.width)).map(|index| self.perfect(8 * tile.level, index)).collect()
+    }
+
+    /// The hashes of entries as they were when these were appended, of a tile that was not full then.
+    fn kept(&self, tile: Tile) -> Result<Option<Vec<Hash>>, StoreError> {
+        // In one look: meanwhile the tile may become full, and another one the last.
+        let look = self.connection.unchecked_transaction()?;
+        let entries: i64 =
+            look.query_row("SELECT coalesce(max(idx) + 1, 0) FROM entries", [], |row| row.get(0))?;
+        let hashes = match entries as u64 / 256 > tile.index {
+            true => Some(full_tile(&look, Tile { width: 256, ..tile })?),
+            false => last_hashes(&look)?,
+        };
+        let width = usize::from(tile.width);
+        Ok(hashes.and_then(|hashes| hashes.get(..width).map(<[_]>::to_vec)))
     }
 }
 
@@ -91,6 +110,13 @@ pub(super) fn leaf(connection: &Connection, index: u64) -> Result<Vec<u8>, Store
     let mut select = connection.prepare_cached("SELECT leaf FROM entries WHERE idx = ?1")?;
     let leaf = select.query_row([index as i64], |row| row.get(0)).optional()?;
     leaf.ok_or_else(|| StoreError::Tampered { what: format!("entry {index} of the audit log is missing") })
+}
+
+/// The hashes of the entries behind the last full tile; `None` in a log of a version that did not keep them.
+pub(super) fn last_hashes(connection: &Connection) -> Result<Option<Vec<Hash>>, StoreError> {
+    let what = || "the hashes of the newest entries of the audit log are altered".to_owned();
+    let kept = super::get(connection, "meta", super::LAST_TILE)?;
+    kept.map(|bytes| Tile::read(&bytes).ok_or_else(|| StoreError::Tampered { what: what() })).transpose()
 }
 
 pub(super) fn full_tile(connection: &Connection, tile: Tile) -> Result<Vec<Hash>, StoreError> {

@@ -96,3 +96,26 @@ fn a_copy_that_is_made_while_the_log_is_in_use_is_whole() {
     let copy = AuditLog::open(&dir.path().join("copy.db")).unwrap();
     assert_eq!((copy.size(), copy.root()), (log.size(), log.root()));
 }
+
+#[test]
+fn an_entry_that_is_changed_in_the_database_contradicts_what_was_hashed_over_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.db");
+    let mut log = AuditLog::open(&path).unwrap();
+    log.append(&batch(0..300), note).unwrap();
+    let root = log.root();
+    drop(log);
+    let behind = |statement: &str| Connection::open(&path).unwrap().execute(statement, []).unwrap();
+    behind("UPDATE entries SET leaf = x'00' WHERE idx = 290");
+    let mut log = AuditLog::open(&path).unwrap();
+    assert_eq!(log.root(), root, "it goes on from what was signed");
+    log.append(&batch(300..310), note).unwrap();
+    let reader = AuditReader::open(&path).unwrap();
+    let tile = Tile { level: 0, index: 1, width: 54 };
+    let (hashes, entries) = (reader.tile(tile).unwrap(), reader.entries(256, 310).unwrap());
+    let wrong: Vec<_> = (0..54).filter(|at| hashes[*at] != Hash::leaf(&entries[*at])).collect();
+    assert_eq!(wrong, [290 - 256]);
+    drop((log, reader));
+    behind("DELETE FROM entries WHERE idx = 309");
+    assert!(matches!(AuditLog::open(&path), Err(StoreError::Tampered { .. })), "what is missing at the end");
+}
