@@ -13,6 +13,7 @@ pub mod engine;
 pub mod figures;
 mod folder;
 pub mod gate;
+pub mod guarded;
 pub mod needs;
 pub mod node;
 pub mod pki;

@@ -101,6 +101,37 @@ pub fn java_client() -> Option<(PathBuf, Vec<String>)> {
     have(classes.join("Watch.class").exists(), enable).then(|| ("java".into(), arguments.into()))
 }
 
+/// Published programs that speak MCP.
+#[derive(Clone, Debug)]
+pub struct Mcp {
+    /// The interpreter with the package of the client.
+    pub python: PathBuf,
+    /// The interpreter of the servers.
+    pub node: PathBuf,
+    modules: PathBuf,
+}
+
+impl Mcp {
+    /// The program of a published server.
+    #[must_use]
+    pub fn server(&self, name: &str) -> PathBuf {
+        self.modules.join("@modelcontextprotocol").join(name).join("dist/index.js")
+    }
+}
+
+/// The published client and servers of MCP, which `cargo xtask test` fetched.
+#[must_use]
+pub fn mcp() -> Option<Mcp> {
+    let folder = built("clients/mcp");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let node = env::split_paths(&path).map(|folder| folder.join("node")).find(|node| node.is_file());
+    let modules = folder.join("node_modules");
+    let there = modules.join("package.json").exists() && folder.join("bin/python").exists();
+    let enable = "apt-get install python3 python3-venv nodejs npm, then: cargo xtask test tools";
+    have(there && node.is_some(), enable).then_some(())?;
+    Some(Mcp { python: folder.join("bin/python"), node: node?, modules })
+}
+
 /// A path below the folder that cargo builds into.
 pub(crate) fn built(name: &str) -> PathBuf {
     let this = env::current_exe().expect("a test knows its own program");

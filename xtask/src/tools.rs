@@ -160,7 +160,7 @@ struct Module {
 /// Fetches what the clients in other languages are made of; what cannot be had is listed.
 pub(crate) fn build_other_clients(missing: &mut Vec<Missing>) -> Result<()> {
     let clients = root().join("integration-tests/clients");
-    if python_client(&clients.join("python")).is_err() {
+    if python_client(&go_client("python"), &clients.join("python")).is_err() {
         missing.push(Missing {
             what: "the story with the Python library `spiffe`".into(),
             enable: "apt-get install python3 python3-venv".into(),
@@ -172,19 +172,40 @@ pub(crate) fn build_other_clients(missing: &mut Vec<Missing>) -> Result<()> {
             enable: "apt-get install openjdk-17-jdk-headless maven".into(),
         });
     }
+    if mcp_programs(&clients.join("mcp")).is_err() {
+        missing.push(Missing {
+            what: "the stories of the gate, with published MCP clients and servers".into(),
+            enable: "apt-get install python3 python3-venv nodejs npm".into(),
+        });
+    }
     Ok(())
 }
 
 /// A virtual environment with the packages that the client names.
-fn python_client(source: &Path) -> Result<()> {
-    let (venv, wanted) = (go_client("python"), source.join("requirements.txt"));
+fn python_client(venv: &Path, source: &Path) -> Result<()> {
+    let wanted = source.join("requirements.txt");
     if std::fs::read(venv.join("requirements.txt")).ok() == Some(std::fs::read(&wanted)?) {
         return Ok(());
     }
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
     let mut pip = Command::new(venv.join("bin/python"));
     run(pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&wanted))?;
     std::fs::copy(&wanted, venv.join("requirements.txt")).map(drop).context("cannot note what was fetched")
+}
+
+/// A client and servers of MCP as they are published: a virtual environment, and a folder of Node's packages in it.
+fn mcp_programs(source: &Path) -> Result<()> {
+    let (folder, package) = (go_client("mcp"), "package.json");
+    python_client(&folder, source)?;
+    let (noted, wanted) = (folder.join("node_modules").join(package), std::fs::read(source.join(package))?);
+    if std::fs::read(&noted).ok().as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    std::fs::write(folder.join(package), &wanted)?;
+    // What packages would run when they are installed is not needed, so it does not run.
+    let quiet = ["install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"];
+    run(Command::new("npm").current_dir(&folder).args(quiet))?;
+    std::fs::write(&noted, wanted).context("cannot note what was fetched")
 }
 
 /// The client's class, with the jars that its `pom.xml` names beside it.

@@ -2,7 +2,7 @@
 //!
 //! A code block whose first line is three backticks and `sh test` is run by bash in an empty folder,
 //! after the blocks before it in the same document; `writ` is on PATH, and whatever the document starts
-//! ends with it. A block `toml server` or `toml agent`, and each file of that name, must load.
+//! ends with it. A block `toml server`, `toml agent` or `toml gate`, and each file of that name, must load.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ fn every_command_marked_for_test_works() {
 fn every_example_configuration_loads() {
     let folder = Folder::new();
     let mut loaded = 0;
-    for role in ["server", "agent"] {
+    for (role, verb) in [("server", "server"), ("agent", "agent"), ("gate", "mcp")] {
         let mut files = files_below(&root().join("docs"), &format!("{role}.toml"));
         files.extend(files_below(&root().join("examples"), &format!("{role}.toml")));
         for (number, document) in documents().into_iter().enumerate() {
@@ -65,18 +65,18 @@ fn every_example_configuration_loads() {
             }
         }
         for file in files {
-            let answer = Answer::of(writ_command().args([role, "check-config"]).arg(&file));
+            let answer = Answer::of(writ_command().args([verb, "check-config"]).arg(&file));
             assert_eq!(answer.code, 0, "{}: {}", file.display(), answer.err);
             loaded += 1;
         }
     }
-    assert!(loaded >= 2, "only {loaded} example configurations were found");
+    assert!(loaded >= 3, "only {loaded} example configurations were found");
 }
 
 #[test]
 fn an_unknown_key_in_a_configuration_is_an_error_that_names_it() {
     let folder = Folder::new();
-    for role in ["server", "agent"] {
+    for role in ["server", "agent", "mcp"] {
         let file = folder.write("odd.toml", "sevrer = \"127.0.0.1:1\"\n");
         let refusal = Answer::of(writ_command().args([role, "check-config"]).arg(file));
         assert_ne!(refusal.code, 0);
@@ -88,7 +88,7 @@ fn an_unknown_key_in_a_configuration_is_an_error_that_names_it() {
 #[test]
 fn every_test_that_a_page_names_is_where_it_says() {
     let mut named = 0;
-    for page in ["attacks.md", "faults.md", "flaws.md"] {
+    for page in ["attacks.md", "authority-attacks.md", "faults.md", "flaws.md"] {
         let path = root().join("docs").join(page);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault |")) {

@@ -3,6 +3,7 @@
 mod agreement;
 mod attacks;
 mod attestation_tests;
+mod authority;
 mod backups;
 mod bad_bytes;
 mod by_flags;
