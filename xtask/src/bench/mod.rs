@@ -5,6 +5,7 @@
 //! Client and daemons share the machine's cores, as they did when SPIRE was measured.
 
 mod attest;
+mod authorize;
 mod load;
 mod subject;
 mod table;
@@ -26,7 +27,7 @@ pub(crate) struct Options {
     /// A short run that proves that the bench works; its figures are noisier
     #[arg(long)]
     quick: bool,
-    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, attest, streams, sign, entries, tasks
+    /// Only these groups: floor, start, fetch, jwt, flood, propagate, hash, attest, streams, sign, entries, tasks, authorize
     groups: Vec<String>,
 }
 
@@ -40,7 +41,7 @@ struct Pace {
 
 type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
 
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 13] = [
     ("floor", floor),
     ("start", start),
     ("fetch", fetch),
@@ -53,6 +54,7 @@ const GROUPS: [Group; 12] = [
     ("sign", sign),
     ("entries", entries),
     ("tasks", tasks::tasks),
+    ("authorize", authorize::authorize),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {

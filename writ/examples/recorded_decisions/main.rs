@@ -1,0 +1,270 @@
+//! What a decision costs from a gate's side, its durable record with it: rates, latencies, and how soon an end and a new
+//! policy are in effect. Run by `cargo xtask bench authorize`; it is gate and software agent in one, and prints JSON.
+//!
+//! `recorded_decisions ADMIN_SOCKET WORKLOAD_SOCKET AUTHZ_SOCKET SECONDS ROUNDS POLICIES`
+
+#![expect(clippy::print_stdout, reason = "its figures are its product")]
+
+mod wire;
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use registry::objects::{Layer, Mandate, Policy, Sha256};
+use serde_json::{Value, json};
+use server_api::admin::{Client as Admin, Mode, Turned};
+use spiffe::Timestamp;
+
+use wire::{Gate, Tasks};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [worker, workload, authz, seconds] if worker == "worker" => {
+            let times = work(Path::new(workload), Path::new(authz), seconds.parse()?).await?;
+            println!("{}", json!(times));
+        }
+        [admin, workload, authz, seconds, rounds, policies] => {
+            let place = Place {
+                admin: Admin::connect(Path::new(admin)).await?,
+                workload: workload.into(),
+                authz: authz.into(),
+                seconds: seconds.parse()?,
+                rounds: rounds.parse()?,
+            };
+            println!("{}", measure(place, policies.parse()?).await?);
+        }
+        _ => return Err("ADMIN_SOCKET WORKLOAD_SOCKET AUTHZ_SOCKET SECONDS ROUNDS POLICIES".into()),
+    }
+    Ok(())
+}
+
+/// Where it is measured, and how long.
+struct Place {
+    admin: Admin,
+    workload: PathBuf,
+    authz: PathBuf,
+    seconds: f64,
+    rounds: usize,
+}
+
+async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
+    govern(&mut place.admin, policies).await?;
+    until_it_begins(&place.workload).await?;
+    let (one, _) = place.crowd(1)?;
+    let (eight, rate) = place.crowd(8)?;
+    let (begun, ended) = place.begin_and_end().await?;
+    let last_permit = place.ended_by_an_administrator().await?;
+    let (in_effect, slowest) = place.pushed(policies).await?;
+    Ok(json!({
+        "one": figures(one),
+        "eight": figures(eight),
+        "eight_rate": rate,
+        "begun": figures(begun),
+        "ended": figures(ended),
+        "last_permit": figures(last_permit),
+        "in_effect": figures(in_effect),
+        "slowest_meanwhile": figures(slowest),
+    }))
+}
+
+impl Place {
+    /// So many processes, each with a task of its own, ask one call after the other.
+    fn crowd(&self, clients: usize) -> Result<(Vec<Duration>, f64), Failure> {
+        let own = std::env::current_exe()?;
+        let start = || {
+            let mut command = Command::new(&own);
+            command.arg("worker").args([&self.workload, &self.authz]).arg(self.seconds.to_string());
+            command.stdout(Stdio::piped()).spawn()
+        };
+        let workers = (0..clients).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
+        let mut times = Vec::new();
+        for worker in workers {
+            let said = worker.wait_with_output()?;
+            if !said.status.success() {
+                return Err("a worker failed".into());
+            }
+            let micros: Vec<u64> = serde_json::from_slice(&said.stdout)?;
+            times.extend(micros.into_iter().map(Duration::from_micros));
+        }
+        let rate = times.len() as f64 / self.seconds;
+        Ok((times, rate))
+    }
+
+    /// A task begins, SVID and all, and ends; again and again.
+    async fn begin_and_end(&self) -> Result<(Vec<Duration>, Vec<Duration>), Failure> {
+        let mut tasks = Tasks::connect(&self.workload).await?;
+        let (mut begun, mut ended) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let before = Instant::now();
+            tasks.begin().await?;
+            begun.push(before.elapsed());
+            let before = Instant::now();
+            tasks.end().await?;
+            ended.push(before.elapsed());
+        }
+        Ok((begun, ended))
+    }
+
+    /// From an administrator's `task end` to the last permit at home.
+    async fn ended_by_an_administrator(&mut self) -> Result<Vec<Duration>, Failure> {
+        let mut times = Vec::new();
+        for _ in 0..self.rounds {
+            let mut tasks = Tasks::connect(&self.workload).await?;
+            let task = tasks.begin().await?;
+            let mut gate = Gate::open(&self.authz).await?;
+            let mut admin = self.admin.clone();
+            gate.ask("read").await?.ok_or("a call that is in scope was denied")?;
+            let before = Instant::now();
+            let ending = tokio::spawn(async move { admin.turn_task(&task, Turned::Ended, "measured").await });
+            let mut last = before;
+            while gate.ask("read").await?.is_some() {
+                last = Instant::now();
+            }
+            ending.await??;
+            times.push(last.duration_since(before));
+        }
+        Ok(times)
+    }
+
+    /// From a push to the first decision by it, and the slowest decision meanwhile.
+    async fn pushed(&mut self, policies: usize) -> Result<(Vec<Duration>, Vec<Duration>), Failure> {
+        let mut tasks = Tasks::connect(&self.workload).await?;
+        tasks.begin().await?;
+        let mut gate = Gate::open(&self.authz).await?;
+        let (mut in_effect, mut slowest) = (Vec::new(), Vec::new());
+        for round in 0..self.rounds.min(MOST_PUSHES) {
+            let forbids = round % 2 == 0;
+            let (layer, texts) = (Layer::Actor("bench".parse()?), layer(policies, forbids)?);
+            let mut admin = self.admin.clone();
+            let before = Instant::now();
+            let pushing = tokio::spawn(async move { admin.push_policies(&layer, texts).await.map(drop) });
+            let mut worst = Duration::ZERO;
+            loop {
+                let asked = Instant::now();
+                let permitted = gate.ask("write").await?.is_some();
+                worst = worst.max(asked.elapsed());
+                if permitted != forbids {
+                    break;
+                }
+            }
+            in_effect.push(before.elapsed());
+            slowest.push(worst);
+            pushing.await??;
+        }
+        Ok((in_effect, slowest))
+    }
+}
+
+/// One agent at work: call after call, each permitted and its outcome told.
+async fn work(workload: &Path, authz: &Path, seconds: f64) -> Result<Vec<u64>, Failure> {
+    let mut tasks = Tasks::connect(workload).await?;
+    tasks.begin().await?;
+    let mut gate = Gate::open(authz).await?;
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        let before = Instant::now();
+        gate.ask("read").await?.ok_or("a call that is in scope was denied")?;
+        times.push(u64::try_from(before.elapsed().as_micros())?);
+    }
+    Ok(times)
+}
+
+/// A tenant with an actor that may read and write, and so many policies about others.
+async fn govern(admin: &mut Admin, policies: usize) -> Result<(), Failure> {
+    let scope = json!([{ "tool": "files/*" }]);
+    let own = [format!("unix:uid:{}", rustix::process::geteuid().as_raw())];
+    let actor = json!({
+        "id": "/bench", "tenant": "bench", "owner": "the bench", "purpose": "to be measured", "autonomy": 1,
+        "ceiling": { "scope": scope, "environments": ["default"] }, "review_at": "2099-01-01",
+    });
+    let resource = json!({
+        "name": "files", "tenant": "bench", "enforcement_points": ["/gate"],
+        "tools": { "read": { "effect": "read" }, "write": { "effect": "write" } },
+    });
+    let terms = json!({
+        "actor": "/bench", "purpose": "bench", "begin": { "itself": true }, "scope": scope,
+        "environments": ["default"], "ttl": "1h", "tier": 0,
+    });
+    apply(admin, "tenant", json!({ "name": "bench" })).await?;
+    apply(admin, "actor", actor).await?;
+    apply(admin, "resource", resource).await?;
+    for id in ["/bench", "/gate"] {
+        apply(admin, "entry", json!({ "spiffe_id": id, "parent": "local", "selectors": own })).await?;
+    }
+    apply(admin, "mandate", json!({ "name": "bench", "terms": terms })).await?;
+    let listed = admin.list("mandate", vec!["bench".to_owned()]).await?;
+    let mandate: Mandate = serde_json::from_slice(&listed.first().ok_or("no mandate")?.body)?;
+    let draft = mandate.draft.as_ref().ok_or("no draft")?;
+    let read = Sha256::of(&draft.terms.statement(&mandate.name, draft.version)?);
+    admin.approve_mandate("bench", draft.version, &read.to_string()).await?;
+    admin.push_policies(&Layer::Actor("bench".parse()?), layer(policies, false)?).await?;
+    let own = policy("resource/bench/own", "permit (principal, action, resource);")?;
+    admin.push_policies(&Layer::Resource("bench".parse()?), vec![own]).await?;
+    Ok(())
+}
+
+fn layer(policies: usize, forbids: bool) -> Result<Vec<Policy>, Failure> {
+    let mut own = "permit (principal, action, resource);".to_owned();
+    if forbids {
+        own.push_str("\nforbid (principal, action == Writ::Action::\"write\", resource);");
+    }
+    let other = |n| {
+        let actor = format!("Writ::Actor::\"spiffe://writ.local/other-{n}\"");
+        let text = format!("permit (principal == {actor}, action, resource == Writ::Tool::\"files/read\");");
+        policy(&format!("actor/bench/other-{n}"), &text)
+    };
+    std::iter::once(policy("actor/bench/own", &own)).chain((0..policies).map(other)).collect()
+}
+
+fn policy(id: &str, text: &str) -> Result<Policy, Failure> {
+    let pushed_at = Timestamp::from_unix_millis(0);
+    Ok(Policy { id: id.parse()?, text: text.to_owned(), lowers: Default::default(), pushed_at })
+}
+
+async fn apply(admin: &mut Admin, kind: &str, body: Value) -> Result<(), Failure> {
+    for applied in admin.apply(Mode::Upsert, kind, vec![Bytes::from(body.to_string())]).await? {
+        if let Some((_, why)) = applied.refused() {
+            return Err(format!("{kind}: {why}").into());
+        }
+    }
+    Ok(())
+}
+
+/// The agent hears of everything a moment later.
+async fn until_it_begins(workload: &Path) -> Result<(), Failure> {
+    let mut tasks = Tasks::connect(workload).await?;
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match tasks.begin().await {
+            Ok(_) => break,
+            Err(failure) if Instant::now() > end => return Err(failure),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    tasks.end().await?;
+    Ok(())
+}
+
+fn figures(mut times: Vec<Duration>) -> Value {
+    times.sort();
+    let at = |percent: usize| {
+        let place = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+    };
+    let total: f64 = times.iter().map(Duration::as_secs_f64).sum();
+    let count = times.len();
+    json!({ "operations": count, "rate": count as f64 / total, "p50_us": at(50), "p99_us": at(99) })
+}
+
+/// Each compiles all of a layer again.
+const MOST_PUSHES: usize = 50;

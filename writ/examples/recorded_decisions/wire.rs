@@ -1,0 +1,110 @@
+//! What a gate and a software agent say to the node's agent.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use proto::writ::{
+    authz::v1::{self as pb, gate_client::GateClient, to_agent::Message as Say, to_gate::Message as Hear},
+    task::v1::{BeginRequest, EndRequest, tasks_client::TasksClient},
+};
+use registry::objects::Sha256;
+use tokio::{net::UnixStream, sync::mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint, Uri},
+};
+use tower::service_fn;
+
+use crate::Failure;
+
+/// This process as a software agent.
+pub(crate) struct Tasks(TasksClient<Channel>);
+
+impl Tasks {
+    pub(crate) async fn connect(workload: &Path) -> Result<Self, Failure> {
+        Ok(Self(TasksClient::new(connect(workload).await?)))
+    }
+
+    /// Begins a task, and gives its id.
+    pub(crate) async fn begin(&mut self) -> Result<String, Failure> {
+        let wish = BeginRequest { mandate: "bench".to_owned(), ..BeginRequest::default() };
+        Ok(self.0.begin(wish).await?.into_inner().task.ok_or("no task")?.id)
+    }
+
+    /// Ends its only one.
+    pub(crate) async fn end(&mut self) -> Result<(), Failure> {
+        self.0.end(EndRequest::default()).await?;
+        Ok(())
+    }
+}
+
+/// A gate's session, for calls of this very process.
+pub(crate) struct Gate {
+    say: mpsc::UnboundedSender<pb::ToAgent>,
+    hear: Streaming<pb::ToGate>,
+    own: pb::Client,
+    last: u64,
+}
+
+impl Gate {
+    pub(crate) async fn open(authz: &Path) -> Result<Self, Failure> {
+        let (say, said) = mpsc::unbounded_channel();
+        say.send(message(Say::Hello(pb::Hello { resources: vec!["files".to_owned()] })))?;
+        let mut gate = GateClient::new(connect(authz).await?);
+        let hear = gate.session(UnboundedReceiverStream::new(said)).await?.into_inner();
+        let own = peer::Peer::open(std::process::id())?.process();
+        let own = pb::Client { pid: own.pid(), serial: own.serial(), task: String::new() };
+        let mut gate = Self { say, hear, own, last: 0 };
+        match gate.next().await? {
+            Hear::Welcome(welcome) if welcome.refused.is_empty() => Ok(gate),
+            other => Err(format!("no welcome: {other:?}").into()),
+        }
+    }
+
+    /// One call: its place in the audit trail where it is permitted. Then it was done, and that is told as well.
+    pub(crate) async fn ask(&mut self, tool: &str) -> Result<Option<u64>, Failure> {
+        self.last += 1;
+        let id = self.last;
+        self.say.send(message(Say::Ask(pb::Ask {
+            id,
+            client: Some(self.own.clone()),
+            tool: format!("files/{tool}"),
+            arguments: Bytes::from_static(br#"{"path":"/srv/notes/today.md"}"#),
+            definition_sha256: Bytes::copy_from_slice(&Sha256::of(b"{}").0),
+        })))?;
+        loop {
+            match self.next().await? {
+                Hear::Verdict(verdict) if verdict.id == id && verdict.permitted => {
+                    let how = pb::outcome::How::Executed.into();
+                    self.say.send(message(Say::Outcome(pb::Outcome { id, how, label: Bytes::new() })))?;
+                    return Ok(Some(verdict.seq));
+                }
+                Hear::Verdict(verdict) if verdict.id == id => return Ok(None),
+                Hear::Void(pb::Void { number, ids }) => {
+                    self.say.send(message(Say::Voided(pb::Voided { number, dispatched: ids })))?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Hear, Failure> {
+        let said = tokio::time::timeout(Duration::from_secs(10), self.hear.message()).await??;
+        Ok(said.and_then(|said| said.message).ok_or("the session ended")?)
+    }
+}
+
+fn message(say: Say) -> pb::ToAgent {
+    pb::ToAgent { message: Some(say) }
+}
+
+async fn connect(socket: &Path) -> Result<Channel, Failure> {
+    let socket: Arc<Path> = socket.into();
+    let connector = service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(&*socket).await.map(TokioIo::new) }
+    });
+    Ok(Endpoint::from_static("http://writ-agent").connect_with_connector(connector).await?)
+}

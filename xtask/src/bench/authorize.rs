@@ -1,0 +1,72 @@
+//! Calls that are judged and recorded: how many, how fast, and how soon an end and a new policy are in effect.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::Pace;
+use super::load::{Figures, Load};
+use super::subject::Subject;
+use super::table::{Row, Table};
+use crate::tools;
+
+const POLICIES: usize = 1_000;
+
+/// Key, name, whether the middle or the worst counts, and the target in milliseconds.
+const TIMES: [(&str, &str, Which, f64); 10] = [
+    ("one", "a call judged and recorded, one client, p50, ms", Which::Middle, 0.4),
+    ("one", "a call judged and recorded, one client, p99, ms", Which::Worst, f64::NAN),
+    ("eight", "a call judged and recorded, 8 clients, p50, ms", Which::Middle, f64::NAN),
+    ("eight", "a call judged and recorded, 8 clients, p99, ms", Which::Worst, f64::NAN),
+    ("begun", "a task begins, with its SVID, p50, ms", Which::Middle, 5.0),
+    ("ended", "a task is ended by its process and that is acknowledged, p50, ms", Which::Middle, f64::NAN),
+    ("last_permit", "`task end` at the server to the last permit at home, p99, ms", Which::Worst, 100.0),
+    (
+        "in_effect",
+        "push of 1,001 policies, one changed, to the first decision by it, p50, ms",
+        Which::Middle,
+        40.0,
+    ),
+    (
+        "in_effect",
+        "push of 1,001 policies, one changed, to the first decision by it, p99, ms",
+        Which::Worst,
+        f64::NAN,
+    ),
+    ("slowest_meanwhile", "slowest decision meanwhile, p50 of the pushes, ms", Which::Middle, f64::NAN),
+];
+
+#[derive(Clone, Copy)]
+enum Which {
+    Middle,
+    Worst,
+}
+
+pub(super) fn authorize(_: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+    let (mut rates, mut times) = (Vec::new(), vec![Vec::new(); TIMES.len()]);
+    for _ in 0..pace.runs {
+        let subject = Subject::up()?;
+        let mut command = Command::new(tools::target().join("release/examples/recorded_decisions"));
+        command.args([subject.server_socket(), subject.workload_socket(), subject.text("authz")]);
+        command.args([pace.seconds.to_string(), pace.rounds.to_string(), POLICIES.to_string()]);
+        let told: Value =
+            serde_json::from_str(&tools::output(&mut command)?).context("it printed no JSON")?;
+        rates.push(told["eight_rate"].as_f64().context("it counted no decisions")?);
+        for ((key, _, which, _), values) in TIMES.iter().zip(&mut times) {
+            let figures = Figures::read(&told[key])?;
+            values.push(match which {
+                Which::Middle => figures.p50_us / 1e3,
+                Which::Worst => figures.p99_us / 1e3,
+            });
+        }
+    }
+    table.add(
+        Row::new("calls judged and recorded, outcomes as well, 8 clients, /s", rates).at_least(10_000.0),
+    );
+    for ((_, name, _, target), values) in TIMES.iter().zip(times) {
+        let row = Row::new(*name, values);
+        table.add(if target.is_nan() { row } else { row.at_most(*target) });
+    }
+    Ok(())
+}
