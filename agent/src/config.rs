@@ -153,6 +153,7 @@ impl Config {
                 "launch.env or launch.pass lists a variable that makes some loader or interpreter run other code; remove it",
             ));
         }
+        self.tasks.check().map_err(Contradiction)?;
         let wrong = |says| Err(Contradiction(says));
         if self.node_attestor.is_some() && (self.token.is_some() || self.token_file.is_some()) {
             return wrong("a node attests in one way: remove node_attestor, or token and token_file");
@@ -285,6 +286,9 @@ mod tests {
         }
         assert_eq!(read(table).unwrap().check(), Ok(()));
         assert!(read(&format!("{table}sync_interval = \"0s\"\n")).unwrap().check().is_err());
+        let stale =
+            |limit: &str| read(&format!("[tasks]\nstale_limit_tier_0 = \"{limit}\"\n")).unwrap().check();
+        assert!(stale("60s").is_ok() && stale("61s").is_err());
     }
 
     #[test]

@@ -196,6 +196,7 @@ impl Authorizer {
             head,
             // The view is of a moment after the call was made, and the task lives in it.
             confirmed: head >= Some(question.asked),
+            freshness: self.home.config.freshness(),
         }
     }
 
@@ -230,6 +231,7 @@ pub(super) struct Moment<'a> {
     egress: Egress,
     head: Option<Duration>,
     confirmed: bool,
+    freshness: Freshness,
 }
 
 impl Moment<'_> {
@@ -248,7 +250,7 @@ impl Moment<'_> {
             stored: &self.stored,
             head: self.head,
             confirmed: self.confirmed,
-            freshness: Freshness::default(),
+            freshness: self.freshness,
         }
     }
 }

@@ -8,7 +8,6 @@
 //! Nothing widens: scopes are met by set algebra before any policy is asked, policies come in three layers that
 //! must all agree, labels rise, an ended task stays ended, and whatever cannot be decided is denied.
 
-pub mod authorize;
 mod call;
 pub mod chain;
 mod denial;
@@ -24,7 +23,6 @@ mod testing;
 mod verdict;
 mod world;
 
-pub use authorize::Authorize;
 pub use call::{Argument, Arguments, BadCall, Claimed, MAX_NOTE, ToolCall};
 pub use chain::Chain;
 pub use denial::{Code, Denial, Refused};

@@ -9,6 +9,7 @@ mod wire;
 
 use std::{
     error::Error,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -31,6 +32,11 @@ async fn main() -> Result<(), Failure> {
         [worker, workload, authz, seconds] if worker == "worker" => {
             let times = work(Path::new(workload), Path::new(authz), seconds.parse()?).await?;
             println!("{}", json!(times));
+        }
+        [holder, workload] if holder == "holder" => {
+            Tasks::connect(Path::new(workload)).await?.begin().await?;
+            println!("begun");
+            std::future::pending::<()>().await;
         }
         [admin, workload, authz, seconds, rounds, policies] => {
             let place = Place {
@@ -63,6 +69,7 @@ async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
     let (eight, rate) = place.crowd(8)?;
     let (begun, ended) = place.begin_and_end().await?;
     let last_permit = place.ended_by_an_administrator().await?;
+    let after_death = place.killed().await?;
     let (in_effect, slowest) = place.pushed(policies).await?;
     Ok(json!({
         "one": figures(one),
@@ -71,6 +78,7 @@ async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
         "begun": figures(begun),
         "ended": figures(ended),
         "last_permit": figures(last_permit),
+        "after_death": figures(after_death),
         "in_effect": figures(in_effect),
         "slowest_meanwhile": figures(slowest),
     }))
@@ -130,6 +138,29 @@ impl Place {
                 last = Instant::now();
             }
             ending.await??;
+            times.push(last.duration_since(before));
+        }
+        Ok(times)
+    }
+
+    /// From the death of a task's process to the last permit for it.
+    async fn killed(&self) -> Result<Vec<Duration>, Failure> {
+        let own = std::env::current_exe()?;
+        let mut times = Vec::new();
+        for _ in 0..self.rounds {
+            let mut holder =
+                Command::new(&own).arg("holder").arg(&self.workload).stdout(Stdio::piped()).spawn()?;
+            let mut line = String::new();
+            BufReader::new(holder.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+            let mut gate = Gate::open(&self.authz).await?.of(holder.id())?;
+            gate.ask("read").await?.ok_or("a call that is in scope was denied")?;
+            let before = Instant::now();
+            holder.kill()?;
+            let mut last = before;
+            while gate.ask("read").await?.is_some() {
+                last = Instant::now();
+            }
+            holder.wait()?;
             times.push(last.duration_since(before));
         }
         Ok(times)

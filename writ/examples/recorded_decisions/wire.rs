@@ -44,7 +44,8 @@ impl Tasks {
 pub(crate) struct Gate {
     say: mpsc::UnboundedSender<pb::ToAgent>,
     hear: Streaming<pb::ToGate>,
-    own: pb::Client,
+    /// Whose calls it asks about.
+    of: pb::Client,
     last: u64,
 }
 
@@ -54,13 +55,16 @@ impl Gate {
         say.send(message(Say::Hello(pb::Hello { resources: vec!["files".to_owned()] })))?;
         let mut gate = GateClient::new(connect(authz).await?);
         let hear = gate.session(UnboundedReceiverStream::new(said)).await?.into_inner();
-        let own = peer::Peer::open(std::process::id())?.process();
-        let own = pb::Client { pid: own.pid(), serial: own.serial(), task: String::new() };
-        let mut gate = Self { say, hear, own, last: 0 };
+        let mut gate = Self { say, hear, of: client(std::process::id())?, last: 0 };
         match gate.next().await? {
             Hear::Welcome(welcome) if welcome.refused.is_empty() => Ok(gate),
             other => Err(format!("no welcome: {other:?}").into()),
         }
+    }
+
+    /// The same for calls of another process.
+    pub(crate) fn of(self, pid: u32) -> Result<Self, Failure> {
+        Ok(Self { of: client(pid)?, ..self })
     }
 
     /// One call: its place in the audit trail where it is permitted. Then it was done, and that is told as well.
@@ -69,7 +73,7 @@ impl Gate {
         let id = self.last;
         self.say.send(message(Say::Ask(pb::Ask {
             id,
-            client: Some(self.own.clone()),
+            client: Some(self.of.clone()),
             tool: format!("files/{tool}"),
             arguments: Bytes::from_static(br#"{"path":"/srv/notes/today.md"}"#),
             definition_sha256: Bytes::copy_from_slice(&Sha256::of(b"{}").0),
@@ -94,6 +98,11 @@ impl Gate {
         let said = tokio::time::timeout(Duration::from_secs(10), self.hear.message()).await??;
         Ok(said.and_then(|said| said.message).ok_or("the session ended")?)
     }
+}
+
+fn client(pid: u32) -> Result<pb::Client, Failure> {
+    let process = peer::Peer::open(pid)?.process();
+    Ok(pb::Client { pid: process.pid(), serial: process.serial(), task: String::new() })
 }
 
 fn message(say: Say) -> pb::ToAgent {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Pace;
 use super::load::{Figures, Load};
+use super::opa;
 use super::subject::Subject;
 use super::table::{Row, Table};
 use crate::tools;
@@ -14,7 +15,7 @@ use crate::tools;
 const POLICIES: usize = 1_000;
 
 /// Key, name, whether the middle or the worst counts, and the target in milliseconds.
-const TIMES: [(&str, &str, Which, f64); 10] = [
+const TIMES: [(&str, &str, Which, f64); 11] = [
     ("one", "a call judged and recorded, one client, p50, ms", Which::Middle, 0.4),
     ("one", "a call judged and recorded, one client, p99, ms", Which::Worst, f64::NAN),
     ("eight", "a call judged and recorded, 8 clients, p50, ms", Which::Middle, f64::NAN),
@@ -22,6 +23,7 @@ const TIMES: [(&str, &str, Which, f64); 10] = [
     ("begun", "a task begins, with its SVID, p50, ms", Which::Middle, 5.0),
     ("ended", "a task is ended by its process and that is acknowledged, p50, ms", Which::Middle, f64::NAN),
     ("last_permit", "`task end` at the server to the last permit at home, p99, ms", Which::Worst, 100.0),
+    ("after_death", "death of a task's process to the last permit for it, p99, ms", Which::Worst, 100.0),
     (
         "in_effect",
         "push of 1,001 policies, one changed, to the first decision by it, p50, ms",
@@ -43,7 +45,7 @@ enum Which {
     Worst,
 }
 
-pub(super) fn authorize(_: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
+pub(super) fn authorize(load: &Load, pace: &Pace, table: &mut Table) -> Result<()> {
     let (mut rates, mut times) = (Vec::new(), vec![Vec::new(); TIMES.len()]);
     for _ in 0..pace.runs {
         let subject = Subject::up()?;
@@ -68,5 +70,5 @@ pub(super) fn authorize(_: &Load, pace: &Pace, table: &mut Table) -> Result<()> 
         let row = Row::new(*name, values);
         table.add(if target.is_nan() { row } else { row.at_most(*target) });
     }
-    Ok(())
+    if pace.peers { opa::beside(load, pace, POLICIES, table) } else { Ok(()) }
 }

@@ -7,6 +7,7 @@
 mod attest;
 mod authorize;
 mod load;
+mod opa;
 mod subject;
 mod table;
 mod tasks;
@@ -37,6 +38,8 @@ struct Pace {
     seconds: f64,
     rounds: usize,
     entries: usize,
+    /// Peers that must be built first are measured as well.
+    peers: bool,
 }
 
 type Group = (&'static str, fn(&Load, &Pace, &mut Table) -> Result<()>);
@@ -59,9 +62,9 @@ const GROUPS: [Group; 13] = [
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let pace = if options.quick {
-        Pace { runs: 1, seconds: 0.5, rounds: 20, entries: 10_000 }
+        Pace { runs: 1, seconds: 0.5, rounds: 20, entries: 10_000, peers: false }
     } else {
-        Pace { runs: 3, seconds: 2.0, rounds: 200, entries: 100_000 }
+        Pace { runs: 3, seconds: 2.0, rounds: 200, entries: 100_000, peers: true }
     };
     for name in &options.groups {
         let known = GROUPS.map(|(group, _)| group);

@@ -21,6 +21,7 @@ var verbs = map[string]func([]string) (any, error){
 	"floor":     floor,
 	"events":    events,
 	"actor":     actor,
+	"post":      post,
 }
 
 func main() {
