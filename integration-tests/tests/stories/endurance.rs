@@ -7,6 +7,7 @@ mod flood;
 mod frozen;
 mod kills;
 mod rogue;
+mod tier_three;
 
 use std::path::Path;
 use std::time::Duration;
