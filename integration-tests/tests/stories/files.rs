@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use integration_tests::{Answer, Writ, writ_command};
+use integration_tests::{Running, Writ, writ_command};
 
-use crate::own_uid;
+use crate::{SOON, own_uid};
 
 #[test]
 fn everything_below_state_and_private_belongs_to_its_owner_alone() {
@@ -35,12 +35,16 @@ fn the_public_folder_holds_nothing_but_sockets() {
 
 #[test]
 fn a_key_that_others_could_read_stops_the_start_with_its_path_and_a_remedy() {
-    let (_folder, data) = Writ::up().down();
+    let (folder, data) = Writ::up().down();
     let key = data.join("state/server/pin.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).expect("it is ours");
-    let answer = Answer::of(writ_command().args(["up", "--output", "json", "--data"]).arg(&data));
-    assert_eq!(answer.code, 1, "{}{}", answer.out, answer.err);
-    assert!(answer.err.contains("pin.key") && answer.err.contains("chmod"), "{}", answer.err);
+    let mut command = writ_command();
+    let mut again =
+        Running::start(command.args(["up", "--output", "json", "--data"]).arg(&data), "again", folder.path());
+    let code = again.ended(SOON).code();
+    let said = again.log();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("pin.key") && said.contains("chmod"), "{said}");
 }
 
 /// Everything below a folder: its path, its mode and whether it is a folder. What is written at the moment
