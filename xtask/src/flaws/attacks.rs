@@ -141,7 +141,7 @@ pub(super) const ATTACKS: &[Attack] = &[
             out(
                 "attestors/src/executables.rs",
                 "move || process.open_exe()",
-                "move || File::open(process.exe_link()?)",
+                "move || std::fs::File::open(process.exe_link()?)",
             ),
             out(HASH, "    if !is_unchanged(&file)? {\n        return Err(HashError::Changed);\n    }\n", ""),
             out(HASH, "if left > 0 || !is_unchanged(&file)? {", "if left > 0 {"),
