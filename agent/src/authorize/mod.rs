@@ -83,6 +83,8 @@ impl Authorizer {
 
     async fn keep_standings(self: &Arc<Self>) -> Infallible {
         let mut end = self.spool.end();
+        // What a former agent kept is all that is known of tasks that are not taken up yet: it stays until they are.
+        self.home.taken_up().await;
         loop {
             // An error means that the spool's writer has ended, and then nothing is permitted any more.
             if end.changed().await.is_err() {

@@ -39,13 +39,16 @@ impl Authorizer {
         let label = given.live.chain.lock().label(given.live.id()).cloned();
         let mut record = records::outcome(given.record.clone(), how, label.as_ref(), given.live.is_ended());
         record.reason = denial.as_ref().map(|denial| format!("{}: {}", denial.code, denial.explanation));
-        if let Err(error) = self.spool.record(record.clone()).await {
-            tracing::warn!(task = %given.live.id(), %error, "an answer is kept back because it cannot be recorded");
-            self.spool.note(record);
-            self.standings.noted(&given.record);
-            return Err(told(Code::Unrecorded));
+        self.standings.closing(&given.record);
+        match self.spool.record(record.clone()).await {
+            Ok(recorded) => self.standings.closed(&given.record, recorded.seq()),
+            Err(error) => {
+                tracing::warn!(task = %given.live.id(), %error, "an answer is kept back because it cannot be recorded");
+                self.spool.note(record);
+                self.standings.noted(&given.record);
+                return Err(told(Code::Unrecorded));
+            }
         }
-        self.standings.closed(&given.record);
         self.remember(&given.live, &raised).await?;
         match denial {
             Some(denial) => Err(denial.told()),

@@ -2,9 +2,10 @@
 //! records of the spool. Whoever's spending is not known any more may not go on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use audit::{Decision, Kind, Placed, Record};
@@ -33,6 +34,10 @@ pub(super) struct Standings {
 #[derive(Default)]
 struct Open {
     calls: BTreeMap<Call, Record>,
+    /// Those of them whose outcome is being recorded.
+    closing: BTreeSet<Call>,
+    /// Those whose outcome became durable since the last time, with the number of its record.
+    closed: BTreeMap<Call, u64>,
     /// Those whose outcome was noted, and may not be durable yet; kept once more.
     noted: BTreeMap<Call, (Record, bool)>,
 }
@@ -69,6 +74,7 @@ impl Standings {
         };
         let end = spool.end().borrow().clone();
         let is_known = kept.spool == end.spool.to_string() && spool.oldest() <= kept.seq + 1;
+        spool.digested(end.spool, if is_known { kept.seq } else { 0 });
         let tasks = home.records.load().map_err(failed)?;
         let lines = tasks.iter().map(|task| (task.grant.id.clone(), task.grant.parent.clone())).collect();
         let mut replay = Replay::of(kept.tasks, kept.open, lines);
@@ -107,14 +113,28 @@ impl Standings {
         self.open.lock().calls.insert(call(record), record.clone());
     }
 
-    /// Its outcome is durable, or it was never permitted.
-    pub(super) fn closed(&self, record: &Record) {
+    /// It was never permitted.
+    pub(super) fn not_opened(&self, record: &Record) {
         self.open.lock().calls.remove(&call(record));
+    }
+
+    /// Its outcome is about to be recorded.
+    pub(super) fn closing(&self, record: &Record) {
+        self.open.lock().closing.insert(call(record));
+    }
+
+    /// Its outcome is durable, in the record of this number.
+    pub(super) fn closed(&self, record: &Record, seq: u64) {
+        let (mut open, call) = (self.open.lock(), call(record));
+        open.calls.remove(&call);
+        open.closing.remove(&call);
+        open.closed.insert(call, seq);
     }
 
     /// Its outcome was noted, and will be durable in a moment.
     pub(super) fn noted(&self, record: &Record) {
         let mut open = self.open.lock();
+        open.closing.remove(&call(record));
         if let Some(record) = open.calls.remove(&call(record)) {
             open.noted.insert(call(&record), (record, false));
         }
@@ -123,12 +143,31 @@ impl Standings {
     /// Keeps everything as it stands. What is recorded meanwhile may count twice, never not at all.
     pub(super) fn keep(&self, home: &Home, spool: &Spool) -> io::Result<()> {
         let end = spool.end().borrow().clone();
-        let open = self.open.lock().all();
+        let open = self.open_at(end.seq);
         let standing =
             |live: &crate::tasks::Live| Some((live.id().clone(), live.chain.lock().standing(live.id())?));
         let tasks = home.book.all().iter().filter_map(|live| standing(live)).collect();
         let kept = Kept { spool: end.spool.to_string(), seq: end.seq, tasks, open };
-        write_private(&self.path, &serde_json::to_vec(&kept)?).map_err(io::Error::other)
+        write_private(&self.path, &serde_json::to_vec(&kept)?).map_err(io::Error::other)?;
+        spool.digested(end.spool, end.seq);
+        Ok(())
+    }
+}
+
+impl Standings {
+    /// Calls without an outcome up to this record. Whether one that is being recorded is among those is known in a moment.
+    fn open_at(&self, seq: u64) -> Vec<Record> {
+        let mut all = self.open.lock().all();
+        for _ in 0..SETTLED_TRIES {
+            if !all.iter().any(|record| self.open.lock().closing.contains(&call(record))) {
+                break;
+            }
+            std::thread::sleep(SETTLED_EVERY);
+        }
+        let mut open = self.open.lock();
+        all.retain(|record| open.closed.get(&call(record)).is_none_or(|closed| *closed > seq));
+        open.closed.clear();
+        all
     }
 }
 
@@ -270,6 +309,9 @@ const MOST_BYTES: u64 = 256 * 1024 * 1024;
 const CHUNK: usize = 1024 * 1024;
 /// More records than become durable while one task waits for its turn to say so.
 const LOOKED_BACK: u64 = 4096;
+/// What is being recorded is durable within this time, or the disk is in trouble.
+const SETTLED_EVERY: Duration = Duration::from_millis(2);
+const SETTLED_TRIES: u32 = 250;
 const DEEPEST: usize = 64;
 
 #[cfg(test)]

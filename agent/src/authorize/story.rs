@@ -79,7 +79,7 @@ impl Authorizer {
         self.standings.opened(&record);
         let recorded = self.spool.record(record.clone()).await.map_err(|error| {
             tracing::warn!(task = %live.id(), %error, "a call is refused because it cannot be recorded");
-            self.standings.closed(&record);
+            self.standings.not_opened(&record);
             told(Code::Unrecorded)
         })?;
         let mut given = match Permit::from_record(verdict, recorded, clock::both()) {

@@ -177,6 +177,16 @@ impl Spool {
         });
     }
 
+    /// What would be read from the records up to this one, if the agent ended now, is kept elsewhere. From the first time
+    /// on, no later record is deleted as long as there is room, whether the server has it or not.
+    pub fn digested(&self, spool: SpoolId, seq: u64) {
+        *self.queue.digested.lock() = Some((spool, seq));
+        let (of, acknowledged) = *self.acknowledged.borrow();
+        if of == spool {
+            self.queue.acknowledge(spool, acknowledged);
+        }
+    }
+
     /// Waits until the server has this record of the present spool; false where it does not say so in time.
     pub async fn acknowledged(&self, seq: u64, within: Duration) -> bool {
         let spool = self.end.borrow().spool;

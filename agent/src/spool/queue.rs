@@ -24,6 +24,8 @@ pub(super) struct Queue {
     pub(super) dir: PathBuf,
     pub(super) waiting: Mutex<Waiting>,
     pub(super) more: Condvar,
+    /// Records up to this one are read by nobody here any more, if there is a reader.
+    pub(super) digested: Mutex<Option<(SpoolId, u64)>>,
 }
 
 #[derive(Default)]
@@ -83,6 +85,15 @@ impl Queue {
     pub(super) fn acknowledge(&self, spool: SpoolId, seq: u64) {
         self.waiting.lock().acknowledged = Some((spool, seq));
         self.more.notify_one();
+    }
+
+    /// Up to which record of this spool segments may go, of what the server has.
+    pub(super) fn spendable(&self, spool: SpoolId, acknowledged: u64) -> u64 {
+        match *self.digested.lock() {
+            Some((of, seq)) if of == spool => acknowledged.min(seq),
+            Some(_) => 0,
+            None => acknowledged,
+        }
     }
 
     pub(super) fn trouble(&self) -> Option<Unrecorded> {

@@ -148,6 +148,8 @@ impl Writer {
             self.rename(&node);
         }
         if let Some((spool, seq)) = acknowledged.filter(|(spool, _)| *spool == self.begun.spool) {
+            // On a full disk room is worth more.
+            let seq = if self.full { seq } else { self.queue.spendable(spool, seq) };
             self.forget(spool, seq);
         }
     }

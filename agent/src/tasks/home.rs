@@ -65,6 +65,8 @@ pub(crate) struct Home {
     in_view: Mutex<HashMap<TaskId, TaskState>>,
     standings: OnceLock<Standings>,
     spool: OnceLock<Spool>,
+    /// Whether the tasks of a former agent are taken up, those that can be.
+    pub(super) taken_up: watch::Sender<bool>,
 }
 
 /// What a task had spent and read before the agent was restarted, as the records of its decisions say.
@@ -96,6 +98,7 @@ impl Home {
             in_view: Mutex::default(),
             standings: OnceLock::new(),
             spool: OnceLock::new(),
+            taken_up: watch::Sender::default(),
         })
     }
 

@@ -22,7 +22,7 @@ pub(crate) fn of(
         task: Some(task.id.to_string()),
         tenant: Some(task.tenant.to_string()),
         actor: Some(task.actor.to_string()),
-        mandate: Some(format!("{}/{}", task.mandate, task.mandate_version)),
+        mandate: Some(format!("{}@{}", task.mandate, task.mandate_version)),
         spiffe_id: task.spiffe_id().ok().map(|id| id.to_string()),
         labels_out: label.map(labels),
         reason: reason.map(|reason| reason.as_str().to_owned()),

@@ -16,6 +16,17 @@ use crate::clock;
 impl Home {
     /// Takes up what a former agent left, once the view is known. Until then no process has a task here.
     pub(crate) async fn take_up(self: Arc<Self>) {
+        self.take_up_all().await;
+        self.taken_up.send_replace(true);
+    }
+
+    /// Returns when that is done. Until then nobody knows what all those tasks had spent but what was kept.
+    pub(crate) async fn taken_up(&self) {
+        // The sender is here.
+        let _ = self.taken_up.subscribe().wait_for(|done| *done).await;
+    }
+
+    async fn take_up_all(self: &Arc<Self>) {
         let kept = match self.records.load() {
             Ok(kept) => kept,
             Err(error) => {

@@ -21,6 +21,7 @@ use super::{Ground, Worker, actor, apply, mandate};
 
 use crate::own_uid;
 
+mod grants;
 mod records;
 
 /// A node that was admitted, and speaks for itself.

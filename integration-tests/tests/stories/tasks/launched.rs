@@ -102,6 +102,8 @@ fn a_launched_task_outlives_its_agent_and_ends_with_its_last_process() {
         let all = work.writ.ask(&["task", "list"]);
         all["tasks"].as_array()?.iter().find(|task| task["isolation"] == "cgroup").cloned()
     });
+    // The task begins before its command runs.
+    eventually("the command runs", SOON, sleeper);
     work.writ.kill("agent");
     eventually("the agent is back", SOON, || (work.writ.known()? > 0).then_some(()));
     assert_eq!(work.task(&live["id"])["state"]["is"], "active");

@@ -25,6 +25,8 @@ pub(in crate::endurance) struct Evidence {
     numbers: Vec<u64>,
     alarms: Vec<Value>,
     spools: usize,
+    /// Everything that is said of permits and outcomes, to show what contradicts.
+    said: BTreeMap<(String, u64), Vec<String>>,
 }
 
 impl Evidence {
@@ -69,6 +71,13 @@ impl Evidence {
         let (true, Some(seq)) = (record["node"].is_string(), record["seq"].as_u64()) else { return };
         self.numbers.push(seq);
         let place = || Some((record["task"].as_str()?.to_owned(), record["task_seq"].as_u64()?));
+        if let Some(place) = place() {
+            let said = format!(
+                "{seq} {} {} {} {}",
+                record["time"], record["kind"], record["decision"], record["outcome"]
+            );
+            self.said.entry(place).or_default().push(said);
+        }
         match record["kind"].as_str() {
             Some("decision") if record["decision"] == "allow" => {
                 let again = self.permits.insert(seq, place().expect("a permit is of a task"));
@@ -94,7 +103,8 @@ impl Evidence {
         }
         for (task, seq) in &heard.released {
             let outcomes = &self.outcomes[&self.permits[seq]];
-            assert_eq!(outcomes, &["executed"], "the outcome of record {seq} of {task}");
+            let said = &self.said[&self.permits[seq]];
+            assert_eq!(outcomes, &["executed"], "the outcome of record {seq} of {task}: {said:#?}");
         }
     }
 
@@ -102,6 +112,8 @@ impl Evidence {
     pub(in crate::endurance) fn is_whole(&self) {
         assert_eq!(self.alarms, Vec::<Value>::new());
         assert!(self.spools <= 1, "another spool has begun");
+        let places: BTreeSet<_> = self.permits.values().collect();
+        assert_eq!(places.len(), self.permits.len(), "two permits of a task have one place in its order");
         for (place, seq) in self.numbers.iter().enumerate() {
             assert_eq!(*seq, place as u64 + 1, "a record is missing or comes twice");
         }
