@@ -111,12 +111,15 @@ async fn one(gate: &Arc<Gate>, client: &Client, line: &[u8]) -> Option<Vec<u8>> 
     if line.trim_ascii().is_empty() {
         return None;
     }
+    let upstream = gate.upstream(None)?.clone();
     let (id, method, params) = match Message::parse(line, gate.limits.request_bytes) {
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { .. } | Message::Answer) => return None,
-        Err(fault) => return Some(message::answer(&Value::Null, Err(fault))),
+        Err(fault) => {
+            gate.agent.malformed(client, upstream.name(), &fault.message);
+            return Some(message::answer(&Value::Null, Err(fault)));
+        }
     };
-    let upstream = gate.upstream(None)?.clone();
     let Some(_place) = gate.admit(client.peer.process()) else {
         let busy = Fault::new(Fault::INTERNAL, "too many calls are in flight");
         return Some(message::answer(&id, Err(busy)));

@@ -49,31 +49,40 @@ pub(crate) async fn respond(
     if !is_json(&head.headers) {
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a message is application/json");
     }
+    let mut client = Client { peer, task: String::new() };
+    // Nobody is asked about it, and still it is on record.
+    let refuse = |client: &Client, fault: Fault| {
+        gate.agent.malformed(client, upstream.name(), &fault.message);
+        faulty(StatusCode::BAD_REQUEST, fault)
+    };
     let headers = match Headers::read(&head.headers) {
         Ok(headers) => headers,
-        Err(fault) => return faulty(StatusCode::BAD_REQUEST, fault),
+        Err(fault) => return refuse(&client, fault),
     };
+    client.task = headers.task.clone().unwrap_or_default();
     let Some(body) = read(body, gate.limits.request_bytes).await else {
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "the message is too long, or did not come in time");
     };
     let (id, method, params) = match Message::parse(&body, gate.limits.request_bytes) {
-        Err(fault) => return faulty(StatusCode::BAD_REQUEST, fault),
+        Err(fault) => return refuse(&client, fault),
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { method }) => {
             return match headers.agree_on_method(&method, false) {
                 Ok(()) => plain(StatusCode::ACCEPTED, ""),
-                Err(fault) => faulty(StatusCode::BAD_REQUEST, fault),
+                Err(fault) => refuse(&client, fault),
             };
         }
         Ok(Message::Answer) => return plain(StatusCode::ACCEPTED, ""),
     };
     let answer = match headers.agree(&method, &params) {
-        Err(fault) => Err(fault),
+        Err(fault) => {
+            gate.agent.malformed(&client, upstream.name(), &fault.message);
+            Err(fault)
+        }
         Ok(()) => {
-            let Some(_place) = gate.admit(peer.process()) else {
+            let Some(_place) = gate.admit(client.peer.process()) else {
                 return plain(StatusCode::TOO_MANY_REQUESTS, "this process has too many calls in flight");
             };
-            let client = Client { peer, task: headers.task.clone().unwrap_or_default() };
             methods::answer(&gate, &upstream, &client, &method, params).await
         }
     };

@@ -1,8 +1,13 @@
 //! What the audit trail says of decisions and outcomes. Explanations are for the operator; the gate hears codes.
 
 use audit::{Decision, Kind, Labels, Record, TenantKey};
-use authz::{Chain, Decision as Decided, Denial, Verdict};
-use registry::{objects::TaskId, scope::Label};
+use authz::{Chain, Code, Decision as Decided, Denial, Verdict};
+use peer::Peer;
+use registry::{
+    objects::TaskId,
+    scope::{Label, ResourceName},
+};
+use spiffe::SpiffeId;
 
 use super::{How, story::Question};
 use crate::{clock, tasks::Live};
@@ -65,6 +70,27 @@ pub(super) fn stranger(question: &Question, denial: &Denial) -> Record {
     record.decision = Some(Decision::Deny);
     record.reason = Some(sentence(denial));
     record
+}
+
+/// What a client sent is no call, whoever it is.
+pub(super) fn malformed(
+    gate: &SpiffeId,
+    client: &Peer,
+    live: Option<&Live>,
+    resource: &ResourceName,
+    why: &str,
+) -> Record {
+    let record =
+        live.map_or_else(|| Record::new(Kind::Decision, clock::now()), |live| of(live, Kind::Decision));
+    Record {
+        spiffe_id: live.map(|live| live.spiffe_id.to_string()),
+        enforcement_point: Some(gate.to_string()),
+        pid: Some(client.pid()),
+        resource: Some(resource.to_string()),
+        decision: Some(Decision::Deny),
+        reason: Some(sentence(&Denial::new(Code::Malformed, why))),
+        ..record
+    }
 }
 
 /// What became of the call that this record permitted.

@@ -7,7 +7,7 @@ use authz::{Code, Denial, Freshness, Permit, Refused, Situation, ToolCall, Verdi
 use peer::Peer;
 use registry::{
     objects::{Reason, Sha256, TaskId},
-    scope::{Egress, Environment, Label, Tier, ToolName},
+    scope::{Egress, Environment, Label, ResourceName, Tier, ToolName},
 };
 use spiffe::SpiffeId;
 
@@ -162,6 +162,20 @@ impl Authorizer {
     fn needs_the_servers_word(&self, live: &Live, question: &Question) -> bool {
         let governance = self.home.governing.now();
         authz::tier_of(&live.grant, &governance.world, &question.call) == Some(Tier::T3)
+    }
+
+    /// A message was refused before there was a call in it. That is on record like a denial; nothing is spent by it.
+    pub(crate) async fn malformed(
+        &self,
+        gate: &SpiffeId,
+        client: &Peer,
+        task: Option<&TaskId>,
+        resource: &ResourceName,
+        why: &str,
+    ) {
+        let live = self.home.book.speaks_of(client, task).ok();
+        // Where it cannot be recorded, it was refused all the same.
+        let _ = self.spool.deny(records::malformed(gate, client, live.as_deref(), resource, why)).await;
     }
 
     fn judge(&self, live: &Arc<Live>, question: &Question, key: &TenantKey) -> (Verdict, Record) {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
+    /// What was sent is no message that every reader reads alike.
+    Malformed,
     /// The caller has no task.
     NoTask,
     /// Whoever asks does not guard this resource.
@@ -104,7 +106,8 @@ impl Denial {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
+        Self::Malformed,
         Self::NoTask,
         Self::UnregisteredEnforcementPoint,
         Self::Stale,
@@ -136,6 +139,7 @@ impl Code {
     /// Its stable name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Malformed => "malformed",
             Self::NoTask => "no_task",
             Self::UnregisteredEnforcementPoint => "unregistered_enforcement_point",
             Self::Stale => "stale",

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 pub(crate) use permit::{How, Permit, Running};
 use session::Session;
+use wire::Say;
 
 /// The agent behind its socket. While it cannot be reached, every answer is a refusal.
 pub(crate) struct Agent {
@@ -83,6 +84,14 @@ impl Agent {
         self.session()?.visible(client, shown).await
     }
 
+    /// Tells that a client sent what is no call, so that it goes on record. It was refused already.
+    pub(crate) fn malformed(&self, client: &Client, resource: &ResourceName, why: &str) {
+        if let Ok(session) = self.session() {
+            let why = why.chars().take(MOST_WHY).collect();
+            session.say(Say::Malformed { client: client.clone(), resource: resource.clone(), why });
+        }
+    }
+
     fn session(&self) -> Result<Arc<Session>, Refused> {
         self.session.borrow().clone().ok_or_else(Refused::unreachable)
     }
@@ -136,5 +145,7 @@ async fn keep(
     }
 }
 
+/// It may repeat what the client sent.
+const MOST_WHY: usize = 256;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -23,6 +23,7 @@ pub(super) enum Say {
     Ask { id: u64, client: Client, shown: Shown, arguments: Bytes },
     Outcome { id: u64, how: How, label: Option<Label> },
     Visible { id: u64, client: Client, shown: Vec<Shown> },
+    Malformed { client: Client, resource: ResourceName, why: String },
     Voided { number: u64, dispatched: Vec<u64> },
 }
 
@@ -117,6 +118,11 @@ impl Mouth {
                         definition_sha256: digest(shown),
                     })
                     .collect(),
+            }),
+            Say::Malformed { client, resource, why } => ToAgent::Malformed(pb::Malformed {
+                client: Some(named(&client)),
+                resource: resource.to_string(),
+                why,
             }),
             Say::Voided { number, dispatched } => ToAgent::Voided(pb::Voided { number, dispatched }),
         });

@@ -131,6 +131,11 @@ fn heard(message: FromGate) -> Option<Heard> {
             };
             Heard::Outcome { id: outcome.id, how, found }
         }
+        FromGate::Malformed(malformed) => Heard::Malformed {
+            client: client(malformed.client?)?,
+            resource: malformed.resource.parse().ok()?,
+            why: malformed.why,
+        },
         FromGate::Voided(voided) => Heard::Voided { number: voided.number },
         FromGate::Visible(visible) => {
             if visible.tools.len() > TOOLS {

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use peer::Peer;
 use registry::{
     objects::TaskId,
-    scope::{Label, ToolName},
+    scope::{Label, ResourceName, ToolName},
 };
 use tokio::sync::Semaphore;
 use workload_api::socket::Line;
@@ -26,6 +26,8 @@ pub(super) enum Heard {
     Outcome { id: u64, how: How, found: Label },
     /// It has stopped.
     Voided { number: u64 },
+    /// This client sent what is no call.
+    Malformed { client: Client, resource: ResourceName, why: String },
     /// What may be shown?
     Visible { id: u64, client: Client, shown: Vec<Shown> },
 }
@@ -102,7 +104,17 @@ impl Session {
                 let shown = self.visible(client, shown).await;
                 self.carried.say(Said::Shown { id, shown });
             }
+            Heard::Malformed { client, resource, why } => self.malformed(&client, &resource, &why).await,
             Heard::Voided { number } => self.carried.voided(number),
+        }
+    }
+
+    async fn malformed(&self, client: &Client, resource: &ResourceName, why: &str) {
+        if self.line.check().is_err() {
+            return;
+        }
+        if let (Some(gate), Some(held)) = (self.gate.guards.get(resource), self.held(client)) {
+            self.authorizer.malformed(gate, &held, client.task.as_ref(), resource, why).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Nothing that can be copied opens anything, and a message that two readers read differently is read by nobody.
 
-use integration_tests::guarded::{Agent, Guarded};
+use integration_tests::guarded::{Agent, Guarded, has};
 use serde_json::{Value, json};
 
 use super::{clerk, file, text};
@@ -77,6 +77,9 @@ fn a_message_that_two_readers_read_differently_reaches_neither_tool() {
         assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)), "{headers:?} {body}: {answer}");
     }
     assert_eq!(guarded.read("notes/smuggled.txt"), None);
+    guarded.trace("each of the six", &task, |actions| {
+        actions.iter().filter(|action| action["decision"] == "deny" && has(action, "malformed")).count() == 6
+    });
     // What was sent after all of it is the only call that was judged.
     let _ = agent.done("files/read_text_file", read);
     let chain = guarded.trace("the honest call", &task, |actions| {
