@@ -251,7 +251,7 @@ fn layer(policies: usize, forbids: bool) -> Result<Vec<Policy>, Failure> {
     }
     let other = |n| {
         let actor = format!("Writ::Actor::\"spiffe://writ.local/other-{n}\"");
-        let text = format!("permit (principal == {actor}, action, resource == Writ::Tool::\"files/read\");");
+        let text = format!("permit (principal in {actor}, action, resource == Writ::Tool::\"files/read\");");
         policy(&format!("actor/bench/other-{n}"), &text)
     };
     std::iter::once(policy("actor/bench/own", &own)).chain((0..policies).map(other)).collect()
