@@ -67,8 +67,9 @@ impl Gate {
         Ok(Self { of: client(pid)?, ..self })
     }
 
-    /// One call: its place in the audit trail where it is permitted. Then it was done, and that is told as well.
-    pub(crate) async fn ask(&mut self, tool: &str) -> Result<Option<u64>, Failure> {
+    /// One call: its place in the audit trail where it is permitted, else the reason. What was permitted was done, and
+    /// that is told as well.
+    pub(crate) async fn ask(&mut self, tool: &str) -> Result<Result<u64, String>, Failure> {
         self.last += 1;
         let id = self.last;
         self.say.send(message(Say::Ask(pb::Ask {
@@ -83,9 +84,9 @@ impl Gate {
                 Hear::Verdict(verdict) if verdict.id == id && verdict.permitted => {
                     let how = pb::outcome::How::Executed.into();
                     self.say.send(message(Say::Outcome(pb::Outcome { id, how, label: Bytes::new() })))?;
-                    return Ok(Some(verdict.seq));
+                    return Ok(Ok(verdict.seq));
                 }
-                Hear::Verdict(verdict) if verdict.id == id => return Ok(None),
+                Hear::Verdict(verdict) if verdict.id == id => return Ok(Err(verdict.reason)),
                 Hear::Void(pb::Void { number, ids }) => {
                     self.say.send(message(Say::Voided(pb::Voided { number, dispatched: ids })))?;
                 }
