@@ -198,7 +198,8 @@ impl Place {
     }
 }
 
-/// One agent at work: call after call, each permitted and its outcome told.
+/// One agent at work: call after call, each permitted, and its answer released before the next. What is timed is the
+/// permit.
 async fn work(workload: &Path, authz: &Path, seconds: f64) -> Result<Vec<u64>, Failure> {
     let mut tasks = Tasks::connect(workload).await?;
     tasks.begin().await?;
@@ -209,6 +210,7 @@ async fn work(workload: &Path, authz: &Path, seconds: f64) -> Result<Vec<u64>, F
         let before = Instant::now();
         gate.ask("read").await??;
         times.push(u64::try_from(before.elapsed().as_micros())?);
+        gate.released().await?;
     }
     Ok(times)
 }

@@ -95,6 +95,18 @@ impl Gate {
         }
     }
 
+    /// Waits until the outcome of the last call is durable: then its answer may be released, and there is a next call.
+    pub(crate) async fn released(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.next().await? {
+                Hear::Released(released) if released.id != self.last => {}
+                Hear::Released(released) if released.reason.is_empty() => return Ok(()),
+                Hear::Released(released) => return Err(released.reason.into()),
+                _ => {}
+            }
+        }
+    }
+
     async fn next(&mut self) -> Result<Hear, Failure> {
         let said = tokio::time::timeout(Duration::from_secs(10), self.hear.message()).await??;
         Ok(said.and_then(|said| said.message).ok_or("the session ended")?)
