@@ -188,13 +188,15 @@ impl Home {
         // From here on the server holds it for begun: whatever fails now ends it.
         let entered =
             self.enter(beginner.peer, begun, &wanted, key, Arc::clone(&entry), (domain, place), label).await;
-        entered.map_err(|error| {
+        let live = entered.map_err(|error| {
             self.tell(&id, Untold::ended(Reason::DomainDead, clock::now()));
             match error {
                 Unfit::Asker(no_task) => no_task,
                 Unfit::Server(why) => internal(why),
             }
-        })
+        })?;
+        self.hear_unless_fresh().await;
+        Ok(live)
     }
 
     /// The entry of the workload that begins, where that is not the actor itself.

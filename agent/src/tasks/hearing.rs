@@ -2,19 +2,20 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Home, fresh::Head};
 use crate::clock;
 
 impl Home {
-    /// Asks each second, as long as the agent runs.
+    /// Asks each second, as long as the agent runs; more often as long as it has not heard anything yet.
     pub(crate) async fn hear(self: Arc<Self>) -> Infallible {
-        let mut clock = interval(EVERY);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = String::new();
+        let mut next = Instant::now();
         loop {
-            clock.tick().await;
+            sleep_until(next).await;
+            let every = if self.as_of().is_none() { AT_FIRST_EVERY } else { EVERY };
+            next = Instant::now() + every;
             match self.ask_how_new().await {
                 Ok(head) => {
                     trouble.clear();
@@ -26,6 +27,15 @@ impl Home {
                 }
                 Err(_) => {}
             }
+        }
+    }
+
+    /// A task that begins may act at once: the server has just been reached, so it is asked how new the view is, if nobody
+    /// knows that yet or not any more.
+    pub(super) async fn hear_unless_fresh(&self) {
+        let is_fresh = self.as_of().is_some_and(|at| clock::boot().saturating_sub(at) <= EVERY * 2);
+        if !is_fresh {
+            self.hear_now().await;
         }
     }
 
@@ -60,5 +70,6 @@ impl Home {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
+const AT_FIRST_EVERY: Duration = Duration::from_millis(50);
 /// How long a call of tier 3 waits for the server.
 const WITHIN: Duration = Duration::from_secs(2);

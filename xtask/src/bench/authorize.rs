@@ -65,7 +65,8 @@ pub(super) fn authorize(load: &Load, pace: &Pace, table: &mut Table) -> Result<(
         }
     }
     table.add(
-        Row::new("whole calls, judged and recorded, then their outcomes recorded, 8 clients, /s", rates).at_least(10_000.0),
+        Row::new("whole calls, judged and recorded, then their outcomes recorded, 8 clients, /s", rates)
+            .at_least(10_000.0),
     );
     for ((_, name, _, target), values) in TIMES.iter().zip(times) {
         let row = Row::new(*name, values);
