@@ -46,7 +46,7 @@ pub struct Setting<'a> {
     pub arguments: &'a [&'a str],
     /// Where its data lies, if not in a folder of its own.
     pub data: Option<PathBuf>,
-    /// Mandates by name, each as far as it differs from [`work::terms`].
+    /// Mandates by name, each as far as it differs from the usual terms.
     pub mandates: &'a [(&'a str, Value)],
     /// Whether `server-everything` is there.
     pub everything: bool,
