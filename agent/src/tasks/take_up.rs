@@ -58,7 +58,9 @@ impl Home {
                 _ => {
                     let untold = kept.untold;
                     match self.resume_kept(kept) {
-                        Ok(()) => untold.iter().for_each(|untold| self.tell(&id, *untold)),
+                        Ok(suspended) => {
+                            untold.or(suspended).iter().for_each(|untold| self.tell(&id, *untold));
+                        }
                         Err(why) => {
                             tracing::warn!(task = %id, why, "a task does not outlive the restart of its agent");
                             cgroup.into_iter().for_each(|cgroup| self.book.spent(cgroup));
@@ -70,14 +72,25 @@ impl Home {
         }
     }
 
-    fn resume_kept(self: &Arc<Self>, kept: Kept) -> Result<(), String> {
+    /// What is given back the server does not know yet: nobody knows what the task had spent, so it waits for somebody who
+    /// lets it go on.
+    fn resume_kept(self: &Arc<Self>, kept: Kept) -> Result<Option<Untold>, String> {
         let domain = self.records.domain(&kept).ok_or("its processes are not the same any more")?;
         let view = self.governing.now();
         let in_view = view.task(&kept.grant.id).ok_or("the server does not know it any more")?;
         let now = clock::both();
         grant::verify(&kept.signed, &kept.grant, &self.upstream.bundles(), now.wall)?;
+        let known = self.standing(&kept.grant.id).unwrap_or_default();
+        let mut suspended = None;
         let state = match in_view.state {
-            TaskState::Active => kept.untold.map_or(State::Active, |untold| State::Suspended(untold.reason)),
+            TaskState::Active => match (kept.untold, known.state) {
+                (Some(untold), _) => State::Suspended(untold.reason),
+                (None, State::Suspended(reason @ Reason::AgentRestarted)) => {
+                    suspended = Some(Untold { ended: false, reason, at: now.wall });
+                    State::Suspended(reason)
+                }
+                (None, _) => State::Active,
+            },
             TaskState::Suspended { reason, .. } => State::Suspended(reason),
             TaskState::Ended { .. } => return Err("the server has ended it".to_owned()),
         };
@@ -85,7 +98,6 @@ impl Home {
             .labels
             .of_domain(&domain)
             .map_err(|error| format!("its processes cannot be examined: {error}"))?;
-        let known = self.standing(&kept.grant.id).unwrap_or_default();
         let standing = Standing { label: known.label.join(&label), state, continued: true, ..known };
         let entered = Entered {
             place: Records::place(&kept),
@@ -100,6 +112,6 @@ impl Home {
         self.obey_what_came_meanwhile(&live);
         tracing::info!(task = %live.id(), "took up a task again");
         self.outlive(&live);
-        Ok(())
+        Ok(suspended)
     }
 }

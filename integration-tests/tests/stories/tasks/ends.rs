@@ -77,6 +77,29 @@ fn a_task_outlives_its_agent_where_the_process_is_the_same_and_a_dead_one_does_n
 }
 
 #[test]
+fn a_task_of_which_nobody_knows_what_it_had_spent_waits_for_an_administrator() {
+    let work = Work::up(&[]);
+    let (held, begun) = work.begin("sort");
+    let standings = work.writ.data().join("state/agent/authorize/standings.json");
+    eventually("the agent keeps what tasks have spent", SOON, || standings.exists().then_some(()));
+    // The process is stopped, so that it does not notice that the agent is gone.
+    signal(held.pid(), Signal::SIGSTOP);
+    work.writ.signal("agent", Signal::SIGSTOP);
+    std::fs::write(&standings, "{").expect("it is ours");
+    work.writ.kill("agent");
+    let state = eventually("it is suspended", SOON, || {
+        let state = work.task(&begun["id"])["state"].clone();
+        (state["is"] == "suspended").then_some(state)
+    });
+    assert_eq!(state["reason"], "agent_restarted");
+    let id = begun["id"].as_str().expect("an id");
+    let _ = work.writ.run(&["task", "resume", id, "--why", "it had read nothing"]).done();
+    assert_eq!(work.task(&begun["id"])["state"]["is"], "active");
+    signal(held.pid(), Signal::SIGKILL);
+    work.ended(&begun["id"], "domain_dead");
+}
+
+#[test]
 fn an_end_reaches_a_server_that_was_away() {
     let work = Work::up(&[]);
     let (held, begun) = work.begin("sort");
