@@ -301,7 +301,8 @@ fn figures(mut times: Vec<Duration>) -> Value {
         let place = (times.len() * percent / 100).min(times.len().saturating_sub(1));
         times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     };
-    let total: f64 = times.iter().map(Duration::as_secs_f64).sum();
+    // Where everything was over at once there is no rate, and JSON has no infinity.
+    let total = times.iter().map(Duration::as_secs_f64).sum::<f64>().max(1e-9);
     let count = times.len();
     json!({ "operations": count, "rate": count as f64 / total, "p50_us": at(50), "p99_us": at(99) })
 }
