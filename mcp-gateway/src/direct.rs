@@ -116,7 +116,7 @@ async fn one(gate: &Arc<Gate>, client: &Client, line: &[u8]) -> Option<Vec<u8>> 
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { .. } | Message::Answer) => return None,
         Err(fault) => {
-            gate.agent.malformed(client, upstream.name(), &fault.message);
+            gate.agent.malformed(client, upstream.name(), &fault.message).await;
             return Some(message::answer(&Value::Null, Err(fault)));
         }
     };

@@ -51,32 +51,32 @@ pub(crate) async fn respond(
     }
     let mut client = Client { peer, task: String::new() };
     // Nobody is asked about it, and still it is on record.
-    let refuse = |client: &Client, fault: Fault| {
-        gate.agent.malformed(client, upstream.name(), &fault.message);
+    let refuse = async |client: &Client, fault: Fault| {
+        gate.agent.malformed(client, upstream.name(), &fault.message).await;
         faulty(StatusCode::BAD_REQUEST, fault)
     };
     let headers = match Headers::read(&head.headers) {
         Ok(headers) => headers,
-        Err(fault) => return refuse(&client, fault),
+        Err(fault) => return refuse(&client, fault).await,
     };
     client.task = headers.task.clone().unwrap_or_default();
     let Some(body) = read(body, gate.limits.request_bytes).await else {
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "the message is too long, or did not come in time");
     };
     let (id, method, params) = match Message::parse(&body, gate.limits.request_bytes) {
-        Err(fault) => return refuse(&client, fault),
+        Err(fault) => return refuse(&client, fault).await,
         Ok(Message::Request { id, method, params }) => (id, method, params),
         Ok(Message::Notification { method }) => {
             return match headers.agree_on_method(&method, false) {
                 Ok(()) => plain(StatusCode::ACCEPTED, ""),
-                Err(fault) => refuse(&client, fault),
+                Err(fault) => refuse(&client, fault).await,
             };
         }
         Ok(Message::Answer) => return plain(StatusCode::ACCEPTED, ""),
     };
     let answer = match headers.agree(&method, &params) {
         Err(fault) => {
-            gate.agent.malformed(&client, upstream.name(), &fault.message);
+            gate.agent.malformed(&client, upstream.name(), &fault.message).await;
             Err(fault)
         }
         Ok(()) => {

@@ -18,7 +18,7 @@ pub(super) fn decision(
     live: &Live,
     question: &Question,
     verdict: &Verdict,
-    key: &TenantKey,
+    key: Option<&TenantKey>,
 ) -> Record {
     let mut record = Record::new(Kind::Decision, clock::now());
     if let Some(grant) = chain.grant(&verdict.task) {
@@ -38,7 +38,7 @@ pub(super) fn decision(
     record.spiffe_id = Some(live.spiffe_id.to_string());
     record.enforcement_point = Some(question.gate.to_string());
     record.pid = Some(question.client.pid());
-    record.args_digest = Some(key.digest_canonical(question.call.arguments().canonical()));
+    record.args_digest = key.map(|key| key.digest_canonical(question.call.arguments().canonical()));
     record.tool = Some(verdict.tool.to_string());
     record.resource = Some(verdict.tool.resource().to_string());
     record.effect = Some(verdict.effect.as_str().to_owned());

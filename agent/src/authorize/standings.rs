@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use audit::{Decision, Kind, Placed, Record};
@@ -14,7 +14,7 @@ use authz::{
     chain::{Standing, State},
 };
 use daemon::{DiskError, read_private, write_private};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use registry::{
     objects::{Reason, TaskId},
     scope::Effect,
@@ -28,6 +28,8 @@ use crate::{spool::Spool, tasks::Home};
 pub(super) struct Standings {
     path: PathBuf,
     open: Mutex<Open>,
+    /// An outcome is durable, or will not be.
+    settled: Condvar,
 }
 
 /// Calls of which no outcome is durable.
@@ -105,7 +107,7 @@ impl Standings {
             let labels = record.labels_out.as_ref().map(records::label);
             spool.note(records::outcome(record, super::How::Unknown, labels.as_ref(), false));
         }
-        Ok((Self { path, open: Mutex::default() }, former))
+        Ok((Self { path, open: Mutex::default(), settled: Condvar::new() }, former))
     }
 
     /// A call is about to be permitted.
@@ -129,6 +131,7 @@ impl Standings {
         open.calls.remove(&call);
         open.closing.remove(&call);
         open.closed.insert(call, seq);
+        self.settled.notify_all();
     }
 
     /// Its outcome was noted, and will be durable in a moment.
@@ -138,6 +141,7 @@ impl Standings {
         if let Some(record) = open.calls.remove(&call(record)) {
             open.noted.insert(call(&record), (record, false));
         }
+        self.settled.notify_all();
     }
 
     /// Keeps everything as it stands. What is recorded meanwhile may count twice, never not at all.
@@ -152,19 +156,17 @@ impl Standings {
         spool.digested(end.spool, end.seq);
         Ok(())
     }
-}
 
-impl Standings {
     /// Calls without an outcome up to this record. Whether one that is being recorded is among those is known in a moment.
     fn open_at(&self, seq: u64) -> Vec<Record> {
-        let mut all = self.open.lock().all();
-        for _ in 0..SETTLED_TRIES {
-            if !all.iter().any(|record| self.open.lock().closing.contains(&call(record))) {
+        let mut open = self.open.lock();
+        let mut all = open.all();
+        let end = Instant::now() + SETTLED_WITHIN;
+        while all.iter().any(|record| open.closing.contains(&call(record))) {
+            if self.settled.wait_until(&mut open, end).timed_out() {
                 break;
             }
-            std::thread::sleep(SETTLED_EVERY);
         }
-        let mut open = self.open.lock();
         all.retain(|record| open.closed.get(&call(record)).is_none_or(|closed| *closed > seq));
         open.closed.clear();
         all
@@ -310,8 +312,7 @@ const CHUNK: usize = 1024 * 1024;
 /// More records than become durable while one task waits for its turn to say so.
 const LOOKED_BACK: u64 = 4096;
 /// What is being recorded is durable within this time, or the disk is in trouble.
-const SETTLED_EVERY: Duration = Duration::from_millis(2);
-const SETTLED_TRIES: u32 = 250;
+const SETTLED_WITHIN: Duration = Duration::from_millis(500);
 const DEEPEST: usize = 64;
 
 #[cfg(test)]

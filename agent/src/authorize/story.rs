@@ -60,20 +60,21 @@ impl Authorizer {
     /// Decides and records; what is given back is permitted, and its record is durable.
     pub(crate) async fn authorize(&self, question: &Question) -> Result<Given, Refused> {
         let live = self.whose(question).await?;
-        let key = self.home.keys.get(&live.grant.tenant).await.map_err(|error| {
-            tracing::warn!(task = %live.id(), %error, "a call is refused because the tenant's key is not known, and so not what its record would say");
-            told(Code::Unrecorded)
-        })?;
         if self.needs_the_servers_word(&live, question) {
             self.home.hear_now().await;
         }
-        let (verdict, record) = self.judge(&live, question, &key);
+        let key = self.home.keys.known(&live.grant.tenant);
+        let (verdict, record) = self.judge(&live, question, key.as_deref());
         self.tell_of_suspension(&live, &verdict);
         if let Some(denial) = verdict.denial() {
             let told = denial.told();
             // Where not even that can be recorded, it is a denial all the same.
             let _ = self.spool.deny(record).await;
             return Err(told);
+        }
+        if key.is_none() {
+            tracing::warn!(task = %live.id(), "a call is refused because its record could not name its arguments: the server has not told the tenant's key yet");
+            return Err(told(Code::Unrecorded));
         }
         let acknowledged = verdict.needs_acknowledgement();
         self.standings.opened(&record);
@@ -178,7 +179,7 @@ impl Authorizer {
         let _ = self.spool.deny(records::malformed(gate, client, live.as_deref(), resource, why)).await;
     }
 
-    fn judge(&self, live: &Arc<Live>, question: &Question, key: &TenantKey) -> (Verdict, Record) {
+    fn judge(&self, live: &Arc<Live>, question: &Question, key: Option<&TenantKey>) -> (Verdict, Record) {
         let moment = self.moment(live, question);
         let governance = self.home.governing.now();
         let mut chain = live.chain.lock();

@@ -195,7 +195,7 @@ impl Home {
                 Unfit::Server(why) => internal(why),
             }
         })?;
-        self.hear_unless_fresh().await;
+        self.may_act_at_once(&live.grant.tenant).await;
         Ok(live)
     }
 

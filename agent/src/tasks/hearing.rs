@@ -1,24 +1,27 @@
 //! Once a second the server says how new its view is. Without that word nothing is permitted for long.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until, timeout};
+use registry::objects::TenantName;
+use tokio::time::{sleep, timeout};
 
 use super::{Home, fresh::Head};
 use crate::clock;
 
 impl Home {
-    /// Asks each second, as long as the agent runs; more often as long as it has not heard anything yet.
+    /// Asks each second, and at once over each new connection, as long as the agent runs.
     pub(crate) async fn hear(self: Arc<Self>) -> Infallible {
+        let mut connections = self.upstream.connections();
         let mut trouble = String::new();
-        let mut next = Instant::now();
         loop {
-            sleep_until(next).await;
-            let every = if self.as_of().is_none() { AT_FIRST_EVERY } else { EVERY };
-            next = Instant::now() + every;
             match self.ask_how_new().await {
                 Ok(head) => {
                     trouble.clear();
+                    let tenants: BTreeSet<_> =
+                        self.all().iter().map(|live| live.grant.tenant.clone()).collect();
+                    for tenant in &tenants {
+                        self.learn_key(tenant).await;
+                    }
                     self.heard(head);
                 }
                 Err(why) if why != trouble => {
@@ -27,15 +30,27 @@ impl Home {
                 }
                 Err(_) => {}
             }
+            tokio::select! {
+                () = sleep(EVERY) => {}
+                // An error means that the agent is ending.
+                Ok(()) = connections.changed() => {}
+            }
         }
     }
 
-    /// A task that begins may act at once: the server has just been reached, so it is asked how new the view is, if nobody
-    /// knows that yet or not any more.
-    pub(super) async fn hear_unless_fresh(&self) {
+    /// Whoever began a task may call at once: the server has just been reached, so it is asked for what decisions need
+    /// and nobody here knows yet, or not any more.
+    pub(super) async fn may_act_at_once(&self, tenant: &TenantName) {
+        self.learn_key(tenant).await;
         let is_fresh = self.as_of().is_some_and(|at| clock::boot().saturating_sub(at) <= EVERY * 2);
         if !is_fresh {
             self.hear_now().await;
+        }
+    }
+
+    async fn learn_key(&self, tenant: &TenantName) {
+        if let Err(error) = self.keys.learn(tenant).await {
+            tracing::warn!(%tenant, %error, "the server did not tell a tenant's key; calls of its actors are refused until it does");
         }
     }
 
@@ -70,6 +85,5 @@ impl Home {
 }
 
 const EVERY: Duration = Duration::from_secs(1);
-const AT_FIRST_EVERY: Duration = Duration::from_millis(50);
 /// How long a call of tier 3 waits for the server.
 const WITHIN: Duration = Duration::from_secs(2);

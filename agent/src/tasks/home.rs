@@ -233,7 +233,7 @@ impl Home {
         self.untold.notify_one();
     }
 
-    fn all(&self) -> Vec<Arc<Live>> {
+    pub(super) fn all(&self) -> Vec<Arc<Live>> {
         self.book.all()
     }
 }

@@ -1,4 +1,5 @@
-//! The keys of tenants, for digests of arguments: known to the server, and here in memory alone.
+//! The keys of tenants, for digests of arguments: known to the server, and here in memory alone. They are asked for where
+//! the server is spoken with anyway, when a task begins and when it is heard from; a decision waits for none.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,13 +21,17 @@ impl Keys {
         Self { upstream, known: Mutex::default() }
     }
 
-    /// The key of a tenant. The server is asked once; it tells those that have an actor or a gate on this node.
-    pub(crate) async fn get(&self, tenant: &TenantName) -> Result<Arc<TenantKey>, CallError> {
-        if let Some(key) = self.known.lock().get(tenant) {
-            return Ok(key.clone());
+    /// The key of a tenant, if it was asked for.
+    pub(crate) fn known(&self, tenant: &TenantName) -> Option<Arc<TenantKey>> {
+        self.known.lock().get(tenant).cloned()
+    }
+
+    /// Asks for the key of a tenant, once. The server tells those of tenants that have an actor or a gate on this node.
+    pub(super) async fn learn(&self, tenant: &TenantName) -> Result<(), CallError> {
+        if self.known(tenant).is_none() {
+            let key = TenantKey::new(*self.upstream.tenant_key(tenant).await?);
+            self.known.lock().insert(tenant.clone(), Arc::new(key));
         }
-        let bytes = self.upstream.tenant_key(tenant).await?;
-        let key = Arc::new(TenantKey::new(*bytes));
-        Ok(self.known.lock().entry(tenant.clone()).or_insert(key).clone())
+        Ok(())
     }
 }

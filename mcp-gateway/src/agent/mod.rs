@@ -16,7 +16,6 @@ use tokio::sync::watch;
 
 pub(crate) use permit::{How, Permit, Running};
 use session::Session;
-use wire::Say;
 
 /// The agent behind its socket. While it cannot be reached, every answer is a refusal.
 pub(crate) struct Agent {
@@ -84,11 +83,11 @@ impl Agent {
         self.session()?.visible(client, shown).await
     }
 
-    /// Tells that a client sent what is no call, so that it goes on record. It was refused already.
-    pub(crate) fn malformed(&self, client: &Client, resource: &ResourceName, why: &str) {
+    /// A client sent what is no call. Returns when that is on record, or nobody can put it there: whoever sends nonsense
+    /// waits for it, like for any answer.
+    pub(crate) async fn malformed(&self, client: &Client, resource: &ResourceName, why: &str) {
         if let Ok(session) = self.session() {
-            let why = why.chars().take(MOST_WHY).collect();
-            session.say(Say::Malformed { client: client.clone(), resource: resource.clone(), why });
+            session.malformed(client, resource, why.chars().take(MOST_WHY).collect()).await;
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use registry::scope::Label;
+use registry::scope::{Label, ResourceName};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +87,14 @@ impl Session {
                 self.state.lock().asked.remove(&id);
                 Err(Refused::unreachable())
             }
+        }
+    }
+
+    pub(super) async fn malformed(&self, client: &Client, resource: &ResourceName, why: String) {
+        let Ok((id, answer)) = self.expect() else { return };
+        self.say(Say::Malformed { id, client: client.clone(), resource: resource.clone(), why });
+        if tokio::time::timeout(ANSWER_WITHIN, answer).await.is_err() {
+            self.forget(id);
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) enum Say {
     Ask { id: u64, client: Client, shown: Shown, arguments: Bytes },
     Outcome { id: u64, how: How, label: Option<Label> },
     Visible { id: u64, client: Client, shown: Vec<Shown> },
-    Malformed { client: Client, resource: ResourceName, why: String },
+    Malformed { id: u64, client: Client, resource: ResourceName, why: String },
     Voided { number: u64, dispatched: Vec<u64> },
 }
 
@@ -119,7 +119,8 @@ impl Mouth {
                     })
                     .collect(),
             }),
-            Say::Malformed { client, resource, why } => ToAgent::Malformed(pb::Malformed {
+            Say::Malformed { id, client, resource, why } => ToAgent::Malformed(pb::Malformed {
+                id,
                 client: Some(named(&client)),
                 resource: resource.to_string(),
                 why,

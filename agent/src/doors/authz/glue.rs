@@ -132,6 +132,7 @@ fn heard(message: FromGate) -> Option<Heard> {
             Heard::Outcome { id: outcome.id, how, found }
         }
         FromGate::Malformed(malformed) => Heard::Malformed {
+            id: malformed.id,
             client: client(malformed.client?)?,
             resource: malformed.resource.parse().ok()?,
             why: malformed.why,

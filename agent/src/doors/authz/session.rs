@@ -27,7 +27,7 @@ pub(super) enum Heard {
     /// It has stopped.
     Voided { number: u64 },
     /// This client sent what is no call.
-    Malformed { client: Client, resource: ResourceName, why: String },
+    Malformed { id: u64, client: Client, resource: ResourceName, why: String },
     /// What may be shown?
     Visible { id: u64, client: Client, shown: Vec<Shown> },
 }
@@ -104,7 +104,10 @@ impl Session {
                 let shown = self.visible(client, shown).await;
                 self.carried.say(Said::Shown { id, shown });
             }
-            Heard::Malformed { client, resource, why } => self.malformed(&client, &resource, &why).await,
+            Heard::Malformed { id, client, resource, why } => {
+                self.malformed(&client, &resource, &why).await;
+                self.carried.say(Said::Refused { id, refused: refused(Code::Malformed) });
+            }
             Heard::Voided { number } => self.carried.voided(number),
         }
     }
