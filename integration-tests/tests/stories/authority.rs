@@ -1,5 +1,5 @@
 //! Authority on real processes: actors on the published MCP client, in front of published MCP servers, with the gate in
-//! between. `docs/attacks.md` has the table of the attacks among these stories.
+//! between. `docs/authority-attacks.md` has the table of the attacks among these stories.
 
 mod agents;
 mod chains;

@@ -20,6 +20,10 @@ fn the_demo_tells_what_happened_and_leaves_nothing_behind() {
     for word in words.iter().chain(&of_work) {
         assert!(told.contains(word), "it tells of `{word}`:\n{told}");
     }
+    for (what, came) in promised() {
+        let is_told = told.lines().any(|line| line.contains(&what) && line.ends_with(&came));
+        assert!(is_told, "the README says `{what}` and `{came}`:\n{told}");
+    }
     let place =
         told.lines().next().and_then(|line| line.split([' ', ',']).find(|word| word.contains("writ-demo-")));
     let place = place.expect("it says where everything happens");
@@ -41,6 +45,24 @@ fn the_demo_needs_no_root() {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).arg("demo");
     let told = Answer::of(command.env("TMPDIR", "/tmp").env("HOME", "/nonexistent")).done().out;
     assert!(told.contains("ended: done"), "{told}");
+}
+
+/// What the README shows of the demo: what was tried, and what came of it. An id and a number of entries are another each
+/// time.
+fn promised() -> Vec<(String, String)> {
+    let page = include_str!("../../../README.md");
+    let block = page.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
+    let rows = block.expect("the README shows what the demo tells").lines().filter_map(|row| {
+        let (what, came) = row.split_once("  ")?;
+        let came = came.trim_start();
+        let came = if came.starts_with("spiffe://") { "" } else { came };
+        let came =
+            came.trim_start_matches("denied: ").trim_start_matches(|digit: char| digit.is_ascii_digit());
+        Some((what.to_owned(), came.to_owned()))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(rows.len() >= 9, "{rows:?}");
+    rows
 }
 
 /// Processes whose command line names a demo's directory.

@@ -3,10 +3,11 @@
 //! Nothing here is told that did not happen: `story` (who is who) and `tasks` (who may do what) do things and print
 //! what came of them, and any other outcome ends the demo with exit code 1. The programs of the story are copies of
 //! this binary (`actor`, and what it does as a software agent, `worker`), each with another last word, so that each has
-//! an inode and a sum of its own. `commands` is what an administrator types, `tools` the MCP server behind the gate.
+//! an inode and a sum of its own. `commands` is what an administrator types, `tools` the MCP server behind `gate`.
 
 pub(crate) mod actor;
 mod commands;
+mod gate;
 mod program;
 mod stage;
 mod story;

@@ -17,6 +17,10 @@ pub(super) struct Fact {
     pub(super) value: String,
 }
 
+pub(super) fn fact(name: &str, value: String) -> Fact {
+    Fact { name: name.to_owned(), value }
+}
+
 /// One step that has been done.
 #[derive(Serialize)]
 struct Step<'a> {

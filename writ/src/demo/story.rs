@@ -18,7 +18,7 @@ use super::{
     Demo,
     actor::{Event, Order},
     program::{Binary, Program},
-    stage::{Fact, Stage, took},
+    stage::{Fact, Stage, fact, took},
     tasks,
 };
 use crate::{
@@ -257,10 +257,6 @@ fn expected(event: Event) -> Result<Event> {
         Event::NoIdentity { reason } => bail!("a program of the demo was refused: {reason}"),
         event => Ok(event),
     }
-}
-
-fn fact(name: &str, value: String) -> Fact {
-    Fact { name: name.to_owned(), value }
 }
 
 fn name(binary: &Binary) -> String {

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::{
     actor::{Event, Order},
-    commands::{Gate, writ},
+    commands::writ,
+    gate::Gate,
     program::{Binary, Program},
-    stage::{Fact, Stage, took},
+    stage::{Stage, fact, took},
 };
 use crate::up::serving::Ready;
 
@@ -236,10 +237,6 @@ impl Work {
             (event, _) => bail!("{tool} was not denied because of {code}: {event:?}"),
         }
     }
-}
-
-fn fact(name: &str, value: String) -> Fact {
-    Fact { name: name.to_owned(), value }
 }
 
 const WORK: &str = "\

@@ -15,29 +15,39 @@ use crate::tools;
 /// About others; one more is about who asks. A layer holds a thousand.
 const POLICIES: usize = 999;
 
-/// Key, name, whether the middle or the worst counts, and the target in milliseconds.
-const TIMES: [(&str, &str, Which, f64); 11] = [
-    ("one", "a call judged and recorded, one client, p50, ms", Which::Middle, 0.4),
-    ("one", "a call judged and recorded, one client, p99, ms", Which::Worst, f64::NAN),
-    ("eight", "a call judged and recorded, 8 clients, p50, ms", Which::Middle, f64::NAN),
-    ("eight", "a call judged and recorded, 8 clients, p99, ms", Which::Worst, f64::NAN),
-    ("begun", "a task begins, with its SVID, p50, ms", Which::Middle, 5.0),
-    ("ended", "a task is ended by its process and that is acknowledged, p50, ms", Which::Middle, f64::NAN),
-    ("last_permit", "`task end` at the server to the last permit at home, p99, ms", Which::Worst, 100.0),
-    ("after_death", "death of a task's process to the last permit for it, p99, ms", Which::Worst, 100.0),
+/// Key, name, whether the middle or the worst counts, and the target in milliseconds, where there is one.
+const TIMES: [(&str, &str, Which, Option<f64>); 11] = [
+    ("one", "a call judged and recorded, one client, p50, ms", Which::Middle, Some(0.4)),
+    ("one", "a call judged and recorded, one client, p99, ms", Which::Worst, None),
+    ("eight", "a call judged and recorded, 8 clients, p50, ms", Which::Middle, None),
+    ("eight", "a call judged and recorded, 8 clients, p99, ms", Which::Worst, None),
+    ("begun", "a task begins, with its SVID, p50, ms", Which::Middle, Some(5.0)),
+    ("ended", "a task is ended by its process and that is acknowledged, p50, ms", Which::Middle, None),
+    (
+        "last_permit",
+        "`task end` at the server to the last permit at home, p99, ms",
+        Which::Worst,
+        Some(100.0),
+    ),
+    (
+        "after_death",
+        "death of a task's process to the last permit for it, p99, ms",
+        Which::Worst,
+        Some(100.0),
+    ),
     (
         "in_effect",
         "push of 1,000 policies, one changed, to the first decision by it, p50, ms",
         Which::Middle,
-        40.0,
+        Some(40.0),
     ),
     (
         "in_effect",
         "push of 1,000 policies, one changed, to the first decision by it, p99, ms",
         Which::Worst,
-        f64::NAN,
+        None,
     ),
-    ("slowest_meanwhile", "slowest decision meanwhile, p50 of the pushes, ms", Which::Middle, f64::NAN),
+    ("slowest_meanwhile", "slowest decision meanwhile, p50 of the pushes, ms", Which::Middle, None),
 ];
 
 #[derive(Clone, Copy)]
@@ -70,7 +80,10 @@ pub(super) fn authorize(load: &Load, pace: &Pace, table: &mut Table) -> Result<(
     );
     for ((_, name, _, target), values) in TIMES.iter().zip(times) {
         let row = Row::new(*name, values);
-        table.add(if target.is_nan() { row } else { row.at_most(*target) });
+        table.add(match target {
+            Some(limit) => row.at_most(*limit),
+            None => row,
+        });
     }
     if pace.peers { opa::beside(load, pace, POLICIES, table) } else { Ok(()) }
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -14,6 +16,32 @@ type figures struct {
 	P50        float64 `json:"p50_us"`
 	P99        float64 `json:"p99_us"`
 	Max        float64 `json:"max_us"`
+}
+
+// together has so many clients work side by side until the time is over; each operation counts as so many.
+func together(clients, each int, seconds float64, work func(end time.Time) ([]time.Duration, error)) (any, error) {
+	var mutex sync.Mutex
+	var all []time.Duration
+	var failed error
+	var group sync.WaitGroup
+	start := time.Now()
+	end := start.Add(time.Duration(seconds * float64(time.Second)))
+	for range clients {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			took, err := work(end)
+			mutex.Lock()
+			defer mutex.Unlock()
+			all = append(all, took...)
+			failed = errors.Join(failed, err)
+		}()
+	}
+	group.Wait()
+	if failed != nil {
+		return nil, failed
+	}
+	return of(all, each, time.Since(start)), nil
 }
 
 // of sums up n operations for each duration (a batch counts as many).

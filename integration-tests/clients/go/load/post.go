@@ -3,13 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync"
+	"strings"
 	"time"
 )
 
@@ -24,41 +23,22 @@ func post(args []string) (any, error) {
 	seconds := flags.Float64("seconds", 2, "how long")
 	_ = flags.Parse(args)
 
-	var mutex sync.Mutex
-	var all []time.Duration
-	var failed error
-	var group sync.WaitGroup
-	start := time.Now()
-	end := start.Add(time.Duration(*seconds * float64(time.Second)))
-	for range *clients {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", *socket)
-			}
-			client := http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: 10 * time.Second}
-			took, err := repeat(end, 0, func() error {
-				answer, err := client.Post("http://server"+*path, "application/json", bytes.NewBufferString(*body))
-				if err != nil {
-					return err
-				}
-				defer answer.Body.Close()
-				said, err := io.ReadAll(answer.Body)
-				if err == nil && !bytes.Contains(said, []byte(*expect)) {
-					err = fmt.Errorf("status %d: %s", answer.StatusCode, said)
-				}
+	return together(*clients, 1, *seconds, func(end time.Time) ([]time.Duration, error) {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", *socket)
+		}
+		client := http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: 10 * time.Second}
+		return repeat(end, 0, func() error {
+			answer, err := client.Post("http://server"+*path, "application/json", strings.NewReader(*body))
+			if err != nil {
 				return err
-			})
-			mutex.Lock()
-			defer mutex.Unlock()
-			all = append(all, took...)
-			failed = errors.Join(failed, err)
-		}()
-	}
-	group.Wait()
-	if failed != nil {
-		return nil, failed
-	}
-	return of(all, 1, time.Since(start)), nil
+			}
+			defer answer.Body.Close()
+			said, err := io.ReadAll(answer.Body)
+			if err == nil && !bytes.Contains(said, []byte(*expect)) {
+				err = fmt.Errorf("status %d: %s", answer.StatusCode, said)
+			}
+			return err
+		})
+	})
 }

@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -65,28 +64,10 @@ func sign(args []string) (any, error) {
 		return nil, err
 	}
 
-	var mutex sync.Mutex
-	var all []time.Duration
-	var failed error
-	var group sync.WaitGroup
-	start := time.Now()
-	for range *connections {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			config := tlsconfig.MTLSClientConfig(node, bundle, tlsconfig.AuthorizeMemberOf(td))
-			took, err := signer(*server, config, call, *size, start.Add(time.Duration(*seconds*float64(time.Second))))
-			mutex.Lock()
-			defer mutex.Unlock()
-			all = append(all, took...)
-			failed = errors.Join(failed, err)
-		}()
-	}
-	group.Wait()
-	if failed != nil {
-		return nil, failed
-	}
-	return of(all, *size, time.Since(start)), nil
+	return together(*connections, *size, *seconds, func(end time.Time) ([]time.Duration, error) {
+		config := tlsconfig.MTLSClientConfig(node, bundle, tlsconfig.AuthorizeMemberOf(td))
+		return signer(*server, config, call, *size, end)
+	})
 }
 
 // join attests by token, as SPIRE's agent does.

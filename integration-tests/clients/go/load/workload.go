@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
@@ -57,34 +56,12 @@ func fetch(args []string) (any, error) {
 		return nil, err
 	}
 
-	var mutex sync.Mutex
-	var all []time.Duration
-	var failed error
-	var group sync.WaitGroup
-	start := time.Now()
-	end := start.Add(time.Duration(*seconds * float64(time.Second)))
-	for range *clients {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			var took []time.Duration
-			var err error
-			if *lean {
-				took, err = repeat(end, *count, func() error { return leanly(*socket, begun) })
-			} else {
-				took, err = client(*socket, end, *count, *reuse)
-			}
-			mutex.Lock()
-			defer mutex.Unlock()
-			all = append(all, took...)
-			failed = errors.Join(failed, err)
-		}()
-	}
-	group.Wait()
-	if failed != nil {
-		return nil, failed
-	}
-	return of(all, 1, time.Since(start)), nil
+	return together(*clients, 1, *seconds, func(end time.Time) ([]time.Duration, error) {
+		if *lean {
+			return repeat(end, *count, func() error { return leanly(*socket, begun) })
+		}
+		return client(*socket, end, *count, *reuse)
+	})
 }
 
 // client fetches by gRPC; without reuse each time over a connection of its own.
