@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
 /// One connection to an agent.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Svid {
     pub id: String,
     /// The serial number of its leaf.
     pub serial: String,
+    /// The key that signed its leaf, as authorities are named.
+    pub authority: String,
     /// When its leaf ends, in Unix seconds.
     pub not_after: i64,
     /// Its hint.
@@ -219,10 +221,20 @@ impl Svid {
         Self {
             id: svid.spiffe_id.clone(),
             serial: leaf.raw_serial_as_string(),
+            authority: signer(&leaf),
             not_after: leaf.validity().not_after.timestamp(),
             hint: svid.hint.clone(),
         }
     }
+}
+
+/// The identifier of the key that signed a certificate, in hexadecimal.
+fn signer(leaf: &X509Certificate<'_>) -> String {
+    let signer = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(signer) => signer.key_identifier.as_ref(),
+        _ => None,
+    });
+    signer.expect("an SVID names who signed it").0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The SPIFFE IDs alone, sorted.
