@@ -60,7 +60,7 @@ impl Authorizer {
     /// Decides and records; what is given back is permitted, and its record is durable.
     pub(crate) async fn authorize(&self, question: &Question) -> Result<Given, Refused> {
         let live = self.whose(question).await?;
-        if self.needs_the_servers_word(&live, question) {
+        if self.awaits_the_server(&live, question) {
             self.home.hear_now().await;
         }
         let key = self.home.keys.known(&live.grant.tenant);
@@ -159,10 +159,16 @@ impl Authorizer {
         }
     }
 
-    /// At tier 3 the server is asked about each call, not each second.
-    fn needs_the_servers_word(&self, live: &Live, question: &Question) -> bool {
+    /// At tier 3 the server is asked about each call, not each second; but about none that is denied anyway.
+    fn awaits_the_server(&self, live: &Live, question: &Question) -> bool {
         let governance = self.home.governing.now();
-        authz::tier_of(&live.grant, &governance.world, &question.call) == Some(Tier::T3)
+        let (world, call) = (&governance.world, &question.call);
+        if authz::tier_of(&live.grant, world, call) != Some(Tier::T3) {
+            return false;
+        }
+        let moment = self.moment(live, question);
+        let chain = live.chain.lock();
+        authz::awaits_the_server(&chain, live.id(), world, &moment.situation(), call, clock::both())
     }
 
     /// A message was refused before there was a call in it. That is on record like a denial; nothing is spent by it.

@@ -27,7 +27,7 @@ pub use call::{Argument, Arguments, BadCall, Claimed, MAX_NOTE, ToolCall};
 pub use chain::Chain;
 pub use denial::{Code, Denial, Refused};
 pub use json::{BadJson, Json, Limits};
-pub use judge::{Freshness, Situation, judge, tier_of, visible};
+pub use judge::{Freshness, Situation, awaits_the_server, judge, tier_of, visible};
 pub use now::Now;
 pub use permit::Permit;
 pub use policy::Policies;

@@ -71,7 +71,7 @@ pub fn visible(
 ) -> bool {
     let check = || -> Result<(), Denial> {
         let (guarded, tool, _) = called(world, situation, call)?;
-        situation.is_fresh(now, tool.tier(), true)?;
+        situation.is_fresh(now, tool.tier())?;
         chain.may_act(task, now)?;
         let members: Vec<_> = chain.line(task).iter().filter_map(|id| chain.member(id)).collect();
         members.iter().try_for_each(|member| grant::names(member, call.tool()))?;
@@ -86,6 +86,21 @@ pub fn tier_of(task: &Task, world: &World, call: &ToolCall) -> Option<Tier> {
     let guarded = world.guarded(&call.tool().resource())?;
     let (tool, _) = guarded.tool(call.tool())?;
     Some(tier(task, tool, guarded.resource.tenant != task.tenant))
+}
+
+/// Whether nothing but the server's word is missing for a call: only then is it asked. A question, like [`visible`].
+pub fn awaits_the_server(
+    chain: &Chain,
+    task: &TaskId,
+    world: &World,
+    situation: &Situation<'_>,
+    call: &ToolCall,
+    now: Now,
+) -> bool {
+    let heard = Situation { head: Some(now.boot), confirmed: true, ..*situation };
+    let mut about = About::default();
+    let granted = decide(chain, task, world, &heard, call, now, &mut about).is_ok();
+    granted && about.tier == Some(Tier::T3)
 }
 
 /// What is known of a call once it is judged, also where it is denied half way.
@@ -119,7 +134,7 @@ fn decide(
     about.tier = Some(tier);
     about.result = tool.label.join(&resource.label).join(situation.stored);
 
-    situation.is_fresh(now, tier, situation.confirmed)?;
+    situation.is_fresh(now, tier)?;
     line.iter().try_for_each(|member| member.may_act(now))?;
     parties(world, &line, resource, now)?;
     situation.is_as_granted(own.grant())?;
@@ -145,6 +160,7 @@ fn decide(
         done: &root,
     };
     let policies = layers::permit(world, &line, guarded, known, &moment)?;
+    situation.has_the_servers_word(tier)?;
     let stores = (tool.effect != Effect::Read && resource.stateful)
         .then(|| Stored { resource: resource.name.clone(), label: about.label.clone() });
     Ok(Granted { policies, stores })

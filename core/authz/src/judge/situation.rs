@@ -68,7 +68,7 @@ impl Default for Freshness {
 
 impl Situation<'_> {
     /// Whether the agent has heard from the server lately enough.
-    pub(super) fn is_fresh(&self, now: Now, tier: Tier, confirmed: bool) -> Result<(), Denial> {
+    pub(super) fn is_fresh(&self, now: Now, tier: Tier) -> Result<(), Denial> {
         let most = match tier {
             Tier::T0 => self.freshness.tier_0.min(Freshness::MOST_TIER_0),
             Tier::T1 => self.freshness.tier_1,
@@ -88,11 +88,15 @@ impl Situation<'_> {
                 format!("this node heard from the server {age} s ago, and {} s are allowed", most.as_secs());
             return Err(Denial::new(Code::Stale, why));
         }
-        if tier == Tier::T3 && !confirmed {
-            return Err(Denial::new(
-                Code::Stale,
-                "an action of tier 3 needs the server's word, and it gave none",
-            ));
+        Ok(())
+    }
+
+    /// Whether the server spoke of this very call, where that is needed. Looked at last, since it is asked only about what
+    /// nothing else denies.
+    pub(super) fn has_the_servers_word(&self, tier: Tier) -> Result<(), Denial> {
+        if tier == Tier::T3 && !self.confirmed {
+            let why = "an action of tier 3 needs the server's word, and it gave none";
+            return Err(Denial::new(Code::Stale, why));
         }
         Ok(())
     }

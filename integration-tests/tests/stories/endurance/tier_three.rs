@@ -1,12 +1,10 @@
 //! Tier 3: the server is asked about each call, not each second.
 
-use std::time::Duration;
-
 use integration_tests::eventually;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::{Ground, permitted_soon};
+use super::{Ground, done_soon, permitted_soon};
 use crate::SOON;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,31 +12,31 @@ async fn at_tier_three_a_silent_server_permits_nothing_from_the_first_call_on() 
     let mut ground = Ground::new();
     ground.apply(&[json!({
         "kind": "Resource", "name": "box", "tenant": "acme", "enforcement_points": ["/gate"],
-        "tools": { "look": { "effect": "read" }, "burn": { "effect": "delete", "tier": 3 } },
+        "tools": {
+            "look": { "effect": "read" }, "burn": { "effect": "delete", "tier": 3 },
+            "sell": { "effect": "pay", "tier": 3 },
+        },
     })]);
-    // Without it, tier 3 wants an approval and a confined task: that is another story.
-    let lowered = ground.server.folder().join("lowered");
-    std::fs::create_dir_all(lowered.join("platform")).expect("the folder is ours");
-    std::fs::write(lowered.join("platform/defaults.cedar"), "// nothing").expect("the folder is ours");
-    let _ = ground.server.run(&["policy", "push", &lowered.display().to_string()]).done();
+    let scope = json!({ "scope": [{ "tool": "box/look" }, { "tool": "box/burn" }] });
+    ground.apply(&[super::mandate("work", &scope)]);
+    ground.approve("work");
+    ground.lower();
 
     let mut worker = ground.worker();
     let task = worker.begin("work");
     let (gate, client) = (ground.gate_soon().await, worker.for_task(&task));
     permitted_soon(&gate, &client).await;
     let burn = async || gate.ask(&client, "box/burn", r#"{"page":7}"#).await.expect("the session stands");
-    // The tool and the policy come to the agent a moment after each other.
-    let burnt_soon = async {
-        while !burn().await.permitted {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, burnt_soon).await.expect("it is permitted while the server speaks");
+    done_soon(async || burn().await.permitted).await;
 
     ground.server.signal(Signal::SIGSTOP);
-    let (look, burnt) = tokio::join!(gate.ask(&client, "box/look", "{}"), burn());
+    let (look, burnt, sold) =
+        tokio::join!(gate.ask(&client, "box/look", "{}"), burn(), gate.ask(&client, "box/sell", "{}"));
     assert!(look.expect("the session stands").permitted, "what is less risky goes on");
     assert_eq!((burnt.permitted, burnt.reason.as_str()), (false, "stale"));
+    // What is denied anyway is denied for its own reason, and waits for nobody.
+    let sold = sold.expect("the session stands");
+    assert_eq!((sold.permitted, sold.reason.as_str()), (false, "out_of_scope"));
     ground.server.signal(Signal::SIGCONT);
     assert!(burn().await.permitted, "the server speaks again");
 

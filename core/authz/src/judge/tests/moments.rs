@@ -1,14 +1,16 @@
 //! Steps 2 to 5: who asks, how fresh, which state, which domain.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use registry::{
-    objects::{Object, Reason},
+    objects::{Object, Reason, Task},
     scope::{Effect, Isolation, Tier},
 };
 use serde_json::json;
 
-use crate::{Code, Decision, Freshness, Situation, judge, testing::*};
+use crate::{
+    Chain, Code, Decision, Freshness, Situation, awaits_the_server, chain::Standing, judge, testing::*,
+};
 
 #[test]
 fn what_is_in_scope_and_permitted_by_both_tenants_is_permitted_and_says_by_which_policies() {
@@ -67,6 +69,34 @@ fn freshness_is_asked_by_tier_and_tier_3_needs_the_servers_word() {
         Some(Code::Stale),
         "a minute is the most for tier 0"
     );
+}
+
+#[test]
+fn the_server_is_asked_only_about_a_call_of_tier_3_that_nothing_else_denies() {
+    let good = Good::default();
+    let mut world = world();
+    world.put(&policy("platform/defaults", "// Everything is lowered for this test."));
+    world.settle();
+    // However long ago it spoke, it may speak now.
+    let silent = Situation { head: None, confirmed: false, ..good.situation() };
+    let asked = |chain: &Chain, tool: &str| {
+        awaits_the_server(chain, &id(1), &world, &silent, &call(tool, json!({})), NOW)
+    };
+    assert!(asked(&chain(), "mail/buy"));
+    for tool in ["mail/erase", "mail/send", "files/read", "mail/nothing", "nobody/buy"] {
+        assert!(!asked(&chain(), tool), "{tool}");
+    }
+    let unconfirmed = Situation { confirmed: false, ..good.situation() };
+    let mut suspended = chain();
+    suspended.suspend(&id(1), Reason::Administrator);
+    let scope = serde_json::from_value(json!([{ "tool": "files/*" }])).unwrap();
+    let narrow = Task { scope, ..grant(1, None) };
+    let narrow = Chain::begin(Arc::new(narrow), Standing::default(), NOW);
+    for (mut spoilt, code) in [(suspended, Code::TaskSuspended), (narrow, Code::OutOfScope)] {
+        assert!(!asked(&spoilt, "mail/buy"), "{code}");
+        let verdict = judge(&mut spoilt, &id(1), &world, &unconfirmed, &call("mail/buy", json!({})), NOW);
+        assert_eq!(verdict.code(), Some(code), "the reason is its own, not that nobody was asked");
+    }
 }
 
 #[test]
