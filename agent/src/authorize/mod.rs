@@ -5,6 +5,7 @@
 //! | `story` | one question from its client to its permit |
 //! | `outcome` | what became of a permitted call, and what its answer raises |
 //! | `carried` | the permits that one gate carries, and their end |
+//! | `complaints` | what the operator hears of calls that are refused for want of a record |
 //! | `records` | what the audit trail says of a decision and of an outcome |
 //! | `stored` | what was written to stores, durably |
 //! | `standings` | what tasks have spent and read, over a crash of the agent |
@@ -14,6 +15,7 @@
 //! side. What is judged becomes durable in groups.
 
 mod carried;
+mod complaints;
 mod decide;
 mod outcome;
 mod records;
@@ -31,7 +33,7 @@ use std::{
 use daemon::DiskError;
 use parking_lot::Mutex;
 
-use self::{carried::Gates, standings::Standings, stored::Stored};
+use self::{carried::Gates, complaints::Complaints, standings::Standings, stored::Stored};
 pub(crate) use self::{
     carried::{Carried, Said},
     outcome::How,
@@ -45,6 +47,7 @@ pub(crate) struct Authorizer {
     spool: Spool,
     stored: Stored,
     standings: Standings,
+    complaints: Complaints,
     gates: Arc<Gates>,
 }
 
@@ -58,6 +61,7 @@ impl Authorizer {
         let authorizer = Arc::new(Self {
             stored: Stored::open(&dir)?,
             gates: Arc::default(),
+            complaints: Complaints::default(),
             standings,
             spool,
             home: home.clone(),

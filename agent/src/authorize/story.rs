@@ -11,7 +11,7 @@ use registry::{
 };
 use spiffe::SpiffeId;
 
-use super::{Authorizer, How, records};
+use super::{Authorizer, How, complaints::Lack, records};
 use crate::{
     clock,
     tasks::{Live, kept::Untold},
@@ -73,13 +73,13 @@ impl Authorizer {
             return Err(told);
         }
         if key.is_none() {
-            tracing::warn!(task = %live.id(), "a call is refused because its record could not name its arguments: the server has not told the tenant's key yet");
+            self.complaints.tell(Lack::Key, live.id());
             return Err(told(Code::Unrecorded));
         }
         let acknowledged = verdict.needs_acknowledgement();
         self.standings.opened(&record);
         let recorded = self.spool.record(record.clone()).await.map_err(|error| {
-            tracing::warn!(task = %live.id(), %error, "a call is refused because it cannot be recorded");
+            self.complaints.tell(Lack::Record(error), live.id());
             self.standings.not_opened(&record);
             told(Code::Unrecorded)
         })?;
@@ -111,7 +111,7 @@ impl Authorizer {
         if let Some(stored) = permit.stores() {
             // INVARIANT: a store is labelled before anything of that label can reach it.
             self.stored.raise(stored).await.map_err(|error| {
-                tracing::warn!(%error, "a call is refused because the label of a store cannot be kept");
+                self.complaints.tell(Lack::Label(error.to_string()), live.id());
                 told(Code::Unrecorded)
             })?;
         }
