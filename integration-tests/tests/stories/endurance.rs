@@ -8,6 +8,7 @@ mod frozen;
 mod kills;
 mod rogue;
 mod tier_three;
+mod tier_two;
 
 use std::path::Path;
 use std::time::Duration;
