@@ -227,8 +227,7 @@ impl Guarded {
         for (from, to) in [(client().join("client.py"), "agent/client.py"), (example, "agent/task.py")] {
             std::fs::copy(from, self.path(to)).expect("the folder is ours");
         }
-        let over = [(Agent::OVER_SOCKET, "agent/launch.sh"), (Agent::OVER_BRIDGE, "agent/bridge.sh")];
-        for (kind, script) in over {
+        for (kind, script) in Agent::SCRIPTS {
             let words: Vec<_> = self.program(kind).iter().map(|word| format!("'{word}'")).collect();
             self.write(script, &format!("exec {}\n", words.join(" ")));
         }
@@ -239,10 +238,18 @@ impl Guarded {
         let (socket, writ) = (self.socket().display().to_string(), writ_binary().display().to_string());
         let mut words =
             vec![self.mcp.python.display().to_string(), self.path("agent/client.py").display().to_string()];
-        words.push(kind.to_owned());
         match kind {
-            Agent::OVER_BRIDGE => words.extend([writ, "mcp".into(), "stdio".into(), "--gate".into(), socket]),
-            _ => words.push(socket),
+            Agent::OVER_BRIDGE => {
+                words.extend(["stdio", &writ, "mcp", "stdio", "--gate", &socket].map(str::to_owned));
+            }
+            Agent::AROUND_COMMAND => {
+                let (authz, docs) = (&self.writ.ready.authz, self.path("docs"));
+                words.extend(["stdio", &writ, "mcp", "stdio", "--socket"].map(str::to_owned));
+                words.extend([authz.display().to_string(), "--".to_owned()]);
+                let server = [&self.mcp.node, &self.mcp.server("server-filesystem"), &docs];
+                words.extend(server.map(|word| word.display().to_string()));
+            }
+            _ => words.extend(["http".to_owned(), socket]),
         }
         words
     }

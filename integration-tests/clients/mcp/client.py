@@ -2,7 +2,7 @@
 standard input, one JSON array a line, and prints one JSON line for each.
 
     client.py http SOCKET               over the gate's socket
-    client.py stdio PROGRAM ARGUMENT…   through a command, as desktop programs do; the resource is added
+    client.py stdio PROGRAM ARGUMENT…   through a command, as desktop programs do; the resource is added, before any --
 
 ["begin", MANDATE, PARAMETERS, SCOPE] begins a task, ["swarm", MANDATE, N] tries to begin N; ["end", ID] ends one,
 ["token", ID] asks for a token;
@@ -76,8 +76,9 @@ def over_socket():
 
 def connection(resource):
     if KIND == "stdio":
-        bridge = [*REST, "--resource", resource]
-        return Client(stdio_client(StdioServerParameters(command=bridge[0], args=bridge[1:])), mode="legacy")
+        end = REST.index("--") if "--" in REST else len(REST)
+        command = [*REST[:end], "--resource", resource, *REST[end:]]
+        return Client(stdio_client(StdioServerParameters(command=command[0], args=command[1:])), mode="legacy")
     return Client(streamable_http_client(f"http://gate/mcp/{resource}", http_client=over_socket()))
 
 

@@ -25,6 +25,12 @@ impl Guarded {
         self.start(Agent::OVER_BRIDGE)
     }
 
+    /// An actor that starts the server of `files` itself, through `writ mcp stdio` with a gate in it.
+    #[must_use]
+    pub fn agent_around_command(&self) -> Agent {
+        self.start(Agent::AROUND_COMMAND)
+    }
+
     fn start(&self, kind: &str) -> Agent {
         let words = self.program(kind);
         let mut command = Command::new(&words[0]);
@@ -34,16 +40,23 @@ impl Guarded {
     /// The same actor, launched as a task, and that task.
     #[must_use]
     pub fn launched(&self, mandate: &str) -> (Agent, String) {
-        self.launch(mandate, "agent/launch.sh")
+        self.launch(mandate, Agent::OVER_SOCKET)
     }
 
     /// The actor with the bridge, launched as a task.
     #[must_use]
     pub fn launched_with_bridge(&self, mandate: &str) -> (Agent, String) {
-        self.launch(mandate, "agent/bridge.sh")
+        self.launch(mandate, Agent::OVER_BRIDGE)
     }
 
-    fn launch(&self, mandate: &str, script: &str) -> (Agent, String) {
+    /// The actor that starts the server itself, launched as a task.
+    #[must_use]
+    pub fn launched_around_command(&self, mandate: &str) -> (Agent, String) {
+        self.launch(mandate, Agent::AROUND_COMMAND)
+    }
+
+    fn launch(&self, mandate: &str, kind: &str) -> (Agent, String) {
+        let script = Agent::script(kind);
         let before = self.tasks(mandate);
         let mut command = writ_command();
         command.args(["run", "--mandate", mandate, "--", "sh"]).arg(self.path(script));
@@ -75,8 +88,21 @@ impl Guarded {
 }
 
 impl Agent {
-    pub(super) const OVER_SOCKET: &str = "http";
-    pub(super) const OVER_BRIDGE: &str = "stdio";
+    pub(super) const OVER_SOCKET: &str = "over a socket";
+    pub(super) const OVER_BRIDGE: &str = "over a bridge";
+    pub(super) const AROUND_COMMAND: &str = "around a command";
+
+    /// Which script launches which of them.
+    pub(super) const SCRIPTS: [(&str, &str); 3] = [
+        (Self::OVER_SOCKET, "agent/launch.sh"),
+        (Self::OVER_BRIDGE, "agent/bridge.sh"),
+        (Self::AROUND_COMMAND, "agent/around.sh"),
+    ];
+
+    fn script(kind: &str) -> &'static str {
+        let of = Self::SCRIPTS.iter().find(|(of, _)| *of == kind);
+        of.expect("each kind has one").1
+    }
 
     fn ready(command: &mut Command, guarded: &Guarded) -> Self {
         let running = Running::start(command, "agent", guarded.folder.path());

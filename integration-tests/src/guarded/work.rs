@@ -90,6 +90,7 @@ fn entries(guarded: &Guarded) -> Value {
         entry(ACTOR, python),
         entry(ACTOR, launch("agent/launch.sh")),
         entry(ACTOR, launch("agent/bridge.sh")),
+        entry(ACTOR, launch("agent/around.sh")),
         entry("/gate", writ.clone()),
         entry("/runner", writ),
     ])

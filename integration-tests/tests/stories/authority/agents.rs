@@ -1,10 +1,11 @@
 //! Clients and servers that others published, with the gate between them.
 
-use integration_tests::guarded::{Agent, Guarded};
-use integration_tests::needs;
+use integration_tests::guarded::{ACTOR, Agent, Guarded};
+use integration_tests::{eventually, needs};
 use serde_json::{Value, json};
 
 use super::{file, tools};
+use crate::SOON;
 
 /// Reads documents, and adds small numbers.
 fn reading() -> Value {
@@ -77,5 +78,34 @@ fn a_client_that_only_starts_commands_works_through_the_bridge_in_the_cgroup_of_
     let mut alone = guarded.agent_with_bridge();
     let _ = alone.begin("desk");
     alone.denied("files/read_text_file", file(&guarded, "docs/plain.txt"), "no_task");
+    guarded.verified();
+}
+
+#[test]
+fn around_a_server_that_the_actor_starts_itself_is_the_same_gate_where_the_owner_names_the_actor() {
+    if !needs::root() {
+        return;
+    }
+    let Some(guarded) = Guarded::up(&[("desk", reading())]) else { return };
+    guarded.apply(&json!({ "resources": [{
+        "name": "files", "tenant": "acme", "enforcement_points": [ACTOR],
+        "tools": { "read_text_file": { "effect": "read" }, "list_directory": { "effect": "read" } },
+    }]}));
+    let (mut agent, task) = guarded.launched_around_command("desk");
+    eventually("the node knows who guards it now", SOON, || {
+        (tools(&mut agent, "files") == json!(["read_text_file"])).then_some(())
+    });
+    works(&guarded, &mut agent, &task);
+    guarded.recorded("that the gate stood in the actor's own domain", |record| {
+        let guard = record["enforcement_point"].as_str().unwrap_or_default();
+        record["task"] == task && record["decision"] == "allow" && guard.ends_with(ACTOR)
+    });
+    let _ = guarded.writ.run(&["task", "end", &task, "--why", "enough"]).done();
+    agent.denied("files/read_text_file", file(&guarded, "docs/plain.txt"), "no_task");
+    // Below an actor that is one process, a gate is no more the actor than any other child is a member of its task.
+    let mut alone = guarded.agent_around_command();
+    let _ = alone.begin("desk");
+    let outside = file(&guarded, "docs/plain.txt");
+    alone.denied("files/read_text_file", outside, "unregistered_enforcement_point");
     guarded.verified();
 }
