@@ -5,6 +5,7 @@ mod decisions;
 mod disk;
 mod flood;
 mod frozen;
+mod hosts;
 mod kills;
 mod rogue;
 mod tier_three;
