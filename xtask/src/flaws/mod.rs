@@ -1,5 +1,5 @@
-//! Whether the tests that `docs/flaws.md` and `docs/attacks.md` name can fail: what keeps a flaw or an attack
-//! out is taken out of a copy of the repository, and its test must notice.
+//! Whether the tests that stand for the rows of `docs/flaws.md`, `docs/attacks.md` and `docs/authority-attacks.md`
+//! can fail: what keeps a flaw or an attack out is taken out of a copy of the repository, and its test must notice.
 
 mod attacks;
 mod fixes;
@@ -131,9 +131,9 @@ fn test(case: &Case, copy: &Path) -> Result<Option<String>> {
         // The stories run the binary, and a program of their own beside it.
         tools::output(cargo("build").args(["--quiet", "--workspace", "--bins"]))?;
     }
-    // One selection for all but what everything is built on: with others, dependencies would have other features.
+    // One selection for all but the core, on which everything is built: with others, dependencies would have other features.
     let mut which = match case.package {
-        "writ-spiffe" => vec!["--package", case.package],
+        "writ-spiffe" | "writ-audit" | "writ-authz" => vec!["--package", case.package],
         _ => vec!["--workspace"],
     };
     which.extend(case.suite);
