@@ -1,7 +1,7 @@
 //! What the audit trail says of decisions and outcomes. Explanations are for the operator; the gate hears codes.
 
 use audit::{Decision, Kind, Labels, Record, TenantKey};
-use authz::{Chain, Code, Decision as Decided, Denial, Verdict};
+use authz::{Chain, Code, Decision as Decided, Denial, Lowered, ToolCall, Verdict};
 use peer::Peer;
 use registry::{
     objects::TaskId,
@@ -113,6 +113,22 @@ pub(super) fn outcome(decided: Record, how: How, label: Option<&Label>, after_en
 /// A task's label rose by what another one read.
 pub(super) fn raised(live: &Live, label: &Label) -> Record {
     Record { labels_out: Some(labels(label)), ..of(live, Kind::LabelRaise) }
+}
+
+/// What an owner's transformer takes off the data of the call that this record permits. The labels are the data's: the
+/// task's own stays as it is.
+pub(super) fn lowered(decided: &Record, call: &ToolCall, lowers: &Lowered) -> Record {
+    let Lowered { drop, definition, from, to } = lowers;
+    let drop = serde_json::to_string(drop).unwrap_or_default();
+    let why = format!("declassified by {} with definition {definition}: {drop}", call.tool());
+    Record {
+        kind: Kind::LabelLower,
+        labels_in: Some(labels(from)),
+        labels_out: Some(labels(to)),
+        decision: None,
+        reason: Some(why.chars().take(SENTENCE).collect()),
+        ..decided.clone()
+    }
 }
 
 /// A task, and with it all below, may do nothing but wait or end.

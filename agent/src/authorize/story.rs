@@ -76,6 +76,14 @@ impl Authorizer {
             self.complaints.tell(Lack::Key, live.id());
             return Err(told(Code::Unrecorded));
         }
+        if let Some(lowers) = verdict.lowers() {
+            // INVARIANT: what is lowered is durable before the decision that lets it be, and so before any effect.
+            let lowered = records::lowered(&record, &question.call, lowers);
+            self.spool.record(lowered).await.map_err(|error| {
+                self.complaints.tell(Lack::Record(error), live.id());
+                told(Code::Unrecorded)
+            })?;
+        }
         let acknowledged = verdict.needs_acknowledgement();
         self.standings.opened(&record);
         let recorded = self.spool.record(record.clone()).await.map_err(|error| {
@@ -276,9 +284,14 @@ impl Moment<'_> {
     }
 }
 
-/// The label that flows nowhere but up.
+/// The label that flows nowhere but up: of the highest level, and of a category that nobody can take off.
 fn unreadable() -> Label {
-    Label { confidentiality: registry::scope::Confidentiality::MAX, ..Label::default() }
+    let nobodys = "..unreadable..".parse().ok();
+    Label {
+        confidentiality: registry::scope::Confidentiality::MAX,
+        categories: nobodys.into_iter().collect(),
+        ..Label::default()
+    }
 }
 
 pub(super) fn told(code: Code) -> Refused {

@@ -31,5 +31,5 @@ pub use judge::{Freshness, Situation, awaits_the_server, judge, tier_of, visible
 pub use now::Now;
 pub use permit::Permit;
 pub use policy::Policies;
-pub use verdict::{Decision, Stored, Verdict};
+pub use verdict::{Decision, Lowered, Stored, Verdict};
 pub use world::World;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use audit::Recorded;
 use registry::{
-    objects::Sha256,
+    objects::{Declassification, Sha256},
     scope::{Label, ToolName},
 };
 
@@ -28,6 +28,7 @@ pub struct Permit {
     made: Duration,
     stores: Option<Stored>,
     result: Label,
+    lowers: Option<Declassification>,
 }
 
 /// A call that may be forwarded now.
@@ -37,6 +38,7 @@ pub struct Spent {
     epoch: (Epoch, u64),
     /// What its result adds to the task, at least.
     pub result: Label,
+    lowers: Option<Declassification>,
 }
 
 /// How long a permit lives.
@@ -46,15 +48,23 @@ impl Permit {
     /// The permit of a verdict, or its denial. `_recorded` is the proof that the verdict's record is durable: on this
     /// node's disk, and where [`Verdict::needs_acknowledgement`] says so at the server too.
     pub fn from_record(verdict: Verdict, _recorded: Recorded, now: Now) -> Result<Self, Denial> {
-        let (stores, epoch) = match (verdict.decision, verdict.epoch) {
-            (Decision::Permit { stores, .. }, Some(epoch)) => (stores, epoch),
+        let (stores, lowers, epoch) = match (verdict.decision, verdict.epoch) {
+            (Decision::Permit { stores, lowers, .. }, Some(epoch)) => (stores, lowers, epoch),
             (Decision::Permit { .. }, None) => {
                 return Err(Denial::new(Code::NoTask, "the verdict is about no task"));
             }
             (Decision::Deny(denial), _) => return Err(denial),
         };
         let Verdict { tool, arguments, result, .. } = verdict;
-        Ok(Self { tool, arguments, epoch, made: now.boot, stores, result })
+        Ok(Self {
+            tool,
+            arguments,
+            epoch,
+            made: now.boot,
+            stores,
+            result,
+            lowers: lowers.map(|lowers| lowers.drop),
+        })
     }
 
     /// What must be joined into the resource before the permit is spent.
@@ -77,7 +87,7 @@ impl Permit {
             let why = "the task ended, or was suspended or resumed, since the permit was given";
             return Err(Denial::new(Code::TaskEnded, why));
         }
-        Ok(Spent { epoch: self.epoch, result: self.result })
+        Ok(Spent { epoch: self.epoch, result: self.result, lowers: self.lowers })
     }
 
     /// Whether the task has changed its state since.
@@ -88,9 +98,11 @@ impl Permit {
 
 impl Spent {
     /// What is joined into the task before an answer is released: what the tool and its resource are labelled
-    /// with, what was written to the resource up to now (`stored`), and what the operator's patterns find.
+    /// with, what was written to the resource up to now (`stored`), less what was recorded as lowered, and what the
+    /// operator's patterns find.
     pub fn carries(&self, stored: &Label, patterns: &Patterns, answer: &[u8]) -> Label {
-        self.result.join(stored).join(&patterns.found_in(answer))
+        let stored = self.lowers.as_ref().map_or_else(|| stored.clone(), |lowers| lowers.lower(stored));
+        self.result.join(&stored).join(&patterns.found_in(answer))
     }
 
     /// Whether forwarding must stop: the task has changed its state since.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use registry::{
-    objects::{Sha256, TaskId, TenantName},
+    objects::{Declassification, Sha256, TaskId, TenantName},
     scope::{Effect, Label, ResourceName, Tier, ToolName},
 };
 use serde::Serialize;
@@ -65,6 +65,9 @@ pub enum Decision {
         /// What is joined into the resource before the call is forwarded.
         #[serde(skip_serializing_if = "Option::is_none")]
         stores: Option<Stored>,
+        /// What the tool takes off the data that passes through it. It must be on record before the decision is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lowers: Option<Box<Lowered>>,
     },
     /// It may not.
     Deny(Denial),
@@ -79,12 +82,33 @@ pub struct Stored {
     pub label: Label,
 }
 
+/// What an owner's transformer takes off data: declassification. The task itself keeps its label.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Lowered {
+    /// What is dropped: of what its owner lets it drop, what is there and the owner's alone.
+    pub drop: Declassification,
+    /// The transformer's definition, as it was approved and is.
+    pub definition: Sha256,
+    /// What passes through it: what its resource holds, and where it leaves something there, what the task has read.
+    pub from: Label,
+    /// What is left of that label.
+    pub to: Label,
+}
+
 impl Verdict {
     /// The denial, if it is one.
     pub fn denial(&self) -> Option<&Denial> {
         match &self.decision {
             Decision::Deny(denial) => Some(denial),
             Decision::Permit { .. } => None,
+        }
+    }
+
+    /// What it lowers, if it permits that.
+    pub fn lowers(&self) -> Option<&Lowered> {
+        match &self.decision {
+            Decision::Permit { lowers, .. } => lowers.as_deref(),
+            Decision::Deny(_) => None,
         }
     }
 
@@ -116,7 +140,7 @@ impl Verdict {
             epoch = Some((member.epoch().clone(), member.epoch().now()));
         }
         let decision = match decided {
-            Ok(Granted { policies, stores }) => Decision::Permit { policies, stores },
+            Ok(Granted { policies, stores, lowers }) => Decision::Permit { policies, stores, lowers },
             Err(denial) => Decision::Deny(denial),
         };
         Self {

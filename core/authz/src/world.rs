@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use imbl::HashMap;
 use registry::{
-    objects::{Actor, Key, Object, Policy, PolicyId, Resource, Tenant, TenantName, Tool},
+    objects::{Actor, Key, Object, Owners, Policy, PolicyId, Resource, Tenant, TenantName, Tool},
     scope::{ResourceName, ToolName},
 };
 use spiffe::SpiffeId;
@@ -77,6 +77,12 @@ impl World {
     /// A resource that calls may go to.
     pub fn resource(&self, name: &ResourceName) -> Option<&Arc<Resource>> {
         self.resources.get(name).map(|guarded| &guarded.resource)
+    }
+
+    /// Whose the parts of a label are, as far as this node sees.
+    pub(crate) fn owners<'a>(&'a self, owner: &'a TenantName) -> Owners<'a> {
+        let tenants = self.tenants.values().map(|known| known.0.as_ref());
+        Owners::new(owner, tenants, self.resources.values().map(|guarded| guarded.resource.as_ref()))
     }
 
     pub(crate) fn guarded(&self, name: &ResourceName) -> Option<&Arc<Guarded>> {

@@ -4,6 +4,7 @@
 mod agents;
 mod chains;
 mod credentials;
+mod declassifying;
 mod ends;
 mod evidence;
 mod laundering;

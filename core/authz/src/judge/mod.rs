@@ -6,6 +6,7 @@
 mod grant;
 mod labels;
 mod layers;
+mod lowered;
 mod situation;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use crate::{
     denial::{Code, Denial},
     facts::{Known, Moment},
     now::Now,
-    verdict::{Decision, Stored, Verdict},
+    verdict::{Decision, Lowered, Stored, Verdict},
     world::{Guarded, World},
 };
 
@@ -132,7 +133,9 @@ fn decide(
     let tier = tier(own.grant(), tool, cross_tenant);
     about.effect = Some(tool.effect);
     about.tier = Some(tier);
-    about.result = tool.label.join(&resource.label).join(situation.stored);
+    let lowers = lowered::by(tool, resource, call, &about.label, world, situation).map(Box::new);
+    let held = resource.label.join(situation.stored);
+    about.result = tool.label.join(&lowered::lower(lowers.as_deref(), &held));
 
     situation.is_fresh(now, tier)?;
     line.iter().try_for_each(|member| member.may_act(now))?;
@@ -161,15 +164,18 @@ fn decide(
     };
     let policies = layers::permit(world, &line, guarded, known, &moment)?;
     situation.has_the_servers_word(tier)?;
-    let stores = (tool.effect != Effect::Read && resource.stateful)
-        .then(|| Stored { resource: resource.name.clone(), label: about.label.clone() });
-    Ok(Granted { policies, stores })
+    let stores = lowered::stores(tool, resource).then(|| Stored {
+        resource: resource.name.clone(),
+        label: lowered::lower(lowers.as_deref(), &about.label),
+    });
+    Ok(Granted { policies, stores, lowers })
 }
 
 /// What a permit is given with.
 pub(crate) struct Granted {
     pub(crate) policies: Vec<std::sync::Arc<str>>,
     pub(crate) stores: Option<Stored>,
+    pub(crate) lowers: Option<Box<Lowered>>,
 }
 
 /// The tool that is called, asked about by whoever guards it.

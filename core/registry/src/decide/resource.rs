@@ -8,7 +8,7 @@ use super::{
     entry::check_workload_id,
 };
 use crate::{
-    objects::{Key, Resource, Tenant},
+    objects::{Declassification, Key, Owners, Resource, Tenant},
     registry::Registry,
     scope::{Category, ResourceName, ToolName},
 };
@@ -32,10 +32,11 @@ const MAX_POINTS: usize = 64;
 impl Resource {
     /// All categories that it names.
     fn categories(&self) -> BTreeSet<&Category> {
-        let labels = self.tools.values().map(|tool| &tool.label).chain([&self.label]);
         let clearances = self.tools.values().filter_map(|tool| tool.clearance.as_ref());
         let cleared = clearances.chain([&self.clearance]).flat_map(|clearance| &clearance.categories);
-        labels.flat_map(|label| &label.categories).chain(cleared).collect()
+        let dropped = self.tools.values().filter_map(|tool| tool.declassifies.as_ref());
+        let dropped = dropped.flat_map(|dropped| &dropped.categories);
+        self.labels().flat_map(|label| &label.categories).chain(cleared).chain(dropped).collect()
     }
 
     pub(super) fn names_category(&self, category: &Category) -> bool {
@@ -50,7 +51,7 @@ impl Command for UpsertResource {
         let created_at = current.map_or(moment.now, |resource| resource.created_at);
         let wanted = Resource { created_at, ..self.resource };
         let key = Key::Resource(wanted.name.clone());
-        let warnings = warnings(&wanted);
+        let warnings = warnings(&wanted, registry);
         if current == Some(&wanted) {
             return Applied::unchanged(key, warnings);
         }
@@ -87,11 +88,54 @@ fn check(
             "{other} is not a category of the tenant {}; declare it there first",
             tenant.name
         )),
-        None => Ok(()),
+        None => check_declassifications(wanted, registry),
     }
 }
 
-fn warnings(resource: &Resource) -> Vec<String> {
+/// A transformer is one tool as it was approved, and drops only what is its owner's alone.
+fn check_declassifications(wanted: &Resource, registry: &Registry) -> Result<(), Refusal> {
+    let name = &wanted.name;
+    let owners = owners(wanted, registry);
+    for (tool, declared) in &wanted.tools {
+        let Some(drop) = &declared.declassifies else { continue };
+        let why = if drop.is_nothing() {
+            "drops nothing; leave `declassifies` out".to_owned()
+        } else if declared.definition_sha256.is_none() {
+            "declassifies whatever the upstream makes of it; pin its definition_sha256".to_owned()
+        } else if let Some(step) = drop.confidentiality.filter(|step| step.from <= step.to) {
+            let (from, to) = (u8::from(step.from), u8::from(step.to));
+            format!("lowers confidentiality from {from} to {to}, which is not lower")
+        } else if let Some(why) = not_owned(drop, &owners) {
+            why
+        } else {
+            continue;
+        };
+        return Err(Refusal::Invalid(format!("resource {name}: the tool {tool} {why}")));
+    }
+    Ok(())
+}
+
+fn not_owned(drop: &Declassification, owners: &Owners<'_>) -> Option<String> {
+    let category = drop.categories.iter().find_map(|category| Some((category, owners.others(category)?)));
+    if let Some((category, other)) = category {
+        return Some(format!("drops the category {category}, which is the tenant {other}'s as well"));
+    }
+    let source = drop.sources.iter().find_map(|source| Some((source, owners.others_source(source)?)));
+    if let Some((source, other)) = source {
+        return Some(format!("drops the source {source}, of which the tenant {other} has data as well"));
+    }
+    let step = drop.confidentiality?;
+    let (other, to) = (owners.others_above(step.to)?, u8::from(step.to));
+    Some(format!("lowers confidentiality to {to}, and the tenant {other} has data that is above that"))
+}
+
+fn owners<'a>(wanted: &'a Resource, registry: &'a Registry) -> Owners<'a> {
+    let others =
+        registry.resources().map(|resource| &*resource.value).filter(|other| other.name != wanted.name);
+    Owners::new(&wanted.tenant, registry.tenants().map(|tenant| &*tenant.value), others.chain([wanted]))
+}
+
+fn warnings(resource: &Resource, registry: &Registry) -> Vec<String> {
     let name = &resource.name;
     let unguarded = resource.enforcement_points.is_empty();
     let mut warnings: Vec<String> = unguarded
@@ -106,6 +150,16 @@ fn warnings(resource: &Resource) -> Vec<String> {
             lowered.effect.as_str()
         )
     }));
+    let owners = owners(resource, registry);
+    for (tool, drop) in &resource.tools {
+        let sources = drop.declassifies.iter().flat_map(|drop| &drop.sources);
+        warnings.extend(sources.filter(|source| !owners.has_source(source)).map(|source| {
+            format!(
+                "{name}/{tool} will not drop the source {source}: nothing of the tenant {} is labelled with it",
+                resource.tenant
+            )
+        }));
+    }
     warnings
 }
 

@@ -4,7 +4,8 @@
 pub mod actor;
 pub mod authority;
 pub mod bundle;
-pub mod digest;
+pub mod declassification;
+mod digest;
 pub mod entry;
 pub mod mandate;
 pub mod node;
@@ -21,6 +22,7 @@ use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 pub use actor::{Actor, Ceiling};
 pub use authority::{Authority, AuthorityId, Kind, Slot, Use};
 pub use bundle::{Bundle, Tainted};
+pub use declassification::{Declassification, Owners, Step};
 pub use digest::Sha256;
 pub use entry::{Entry, EntryId, EntryPatch};
 pub use mandate::{Approved, Beginners, Budgets, Draft, Mandate, MandateName, ParamError, ParamKind, Terms};

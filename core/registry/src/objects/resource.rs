@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use spiffe::{SpiffeId, Timestamp};
 
-use super::{Sha256, TenantName};
+use super::{Declassification, Sha256, TenantName};
 use crate::scope::{ArgName, Clearance, Effect, Label, ResourceName, Tier, ToolName};
 
 /// An MCP server, a destination or a store.
@@ -52,6 +52,9 @@ pub struct Tool {
     /// this is left out, whatever the upstream shows is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition_sha256: Option<Sha256>,
+    /// What it takes off the labels of data that passes through it; only with a `definition_sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declassifies: Option<Declassification>,
     /// How much it risks, where that is not its effect's tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
@@ -61,6 +64,11 @@ impl Resource {
     /// One of its tools.
     pub fn tool(&self, name: &ToolName) -> Option<&Tool> {
         if name.resource() == self.name { self.tools.get(name.tool()) } else { None }
+    }
+
+    /// All labels that it gives.
+    pub fn labels(&self) -> impl Iterator<Item = &Label> {
+        self.tools.values().map(|tool| &tool.label).chain([&self.label])
     }
 }
 

@@ -181,6 +181,58 @@ fn a_resource_names_only_categories_of_its_tenant_and_tools_that_can_be_called()
 }
 
 #[test]
+fn a_transformer_is_one_definition_and_drops_only_what_is_its_owners_alone() {
+    let mut work = Work::new();
+    let tenant = |name: &str, categories: &[&str]| UpsertTenant {
+        name: from(json!(name)),
+        categories: categories.iter().map(|category| category.parse().unwrap()).collect(),
+    };
+    let resource = |tenant: &str, tool: Value| {
+        let name = format!("of-{tenant}");
+        UpsertResource {
+            resource: from(json!({
+                "name": name, "tenant": tenant, "enforcement_points": [id("/gate")], "tools": { "redact": tool },
+                "created_at": "2026-01-01T00:00:00Z",
+            })),
+        }
+    };
+    let redact = |drop: Value| {
+        resource(
+            "acme",
+            json!({ "effect": "read", "definition_sha256": "ab".repeat(32), "declassifies": drop }),
+        )
+    };
+    work.world.run(tenant("acme", &["payroll"])).unwrap();
+    work.world.run(tenant("other", &["health"])).unwrap();
+    let label = json!({ "confidentiality": 1, "categories": ["health"], "sources": ["web"] });
+    work.world.run(resource("other", json!({ "effect": "read", "label": label }))).unwrap();
+    let unpinned = json!({ "effect": "read", "declassifies": { "categories": ["payroll"] } });
+    assert_invalid(work.world.run(resource("acme", unpinned)), "pin its definition_sha256");
+    for (drop, says) in [
+        (json!({}), "drops nothing"),
+        (json!({ "confidentiality": { "from": 1, "to": 1 } }), "which is not lower"),
+        (json!({ "categories": ["health"] }), "health is not a category of the tenant acme"),
+        (json!({ "sources": ["web"] }), "the source web, of which the tenant other has data"),
+        (
+            json!({ "confidentiality": { "from": 3, "to": 0 } }),
+            "the tenant other has data that is above that",
+        ),
+    ] {
+        assert_invalid(work.world.run(redact(drop)), says);
+    }
+    let may =
+        json!({ "confidentiality": { "from": 3, "to": 1 }, "categories": ["payroll"], "sources": ["mail"] });
+    let applied = work.world.run(redact(may)).unwrap();
+    assert!(applied.warnings.iter().any(|warning| warning.contains("will not drop the source mail")));
+    work.world.run(tenant("other", &["health", "payroll"])).unwrap();
+    let payroll = json!({ "categories": ["payroll"] });
+    assert_invalid(
+        work.world.run(redact(payroll)),
+        "the category payroll, which is the tenant other's as well",
+    );
+}
+
+#[test]
 fn a_layer_of_policies_is_replaced_in_one_commit() {
     let mut work = Work::new();
     let layer = Layer::Actor(from(json!("acme")));

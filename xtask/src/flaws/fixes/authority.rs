@@ -86,8 +86,8 @@ pub(super) const FIXES: &[Fix] = &[
         "authority: A13, a note of a secret for another actor",
         &[Out {
             file: JUDGE,
-            there: "tool.label.join(&resource.label).join(situation.stored);",
-            instead: "tool.label.join(&resource.label);",
+            there: "let held = resource.label.join(situation.stored);",
+            instead: "let held = resource.label.clone();",
         }],
         "a_write_leaves_its_label_in_a_store_and_a_read_brings_it_along",
     ),
@@ -205,6 +205,15 @@ pub(super) const FIXES: &[Fix] = &[
         "authority: laundering, a child of one's own",
         &[Out { file: CHAIN, there: "standing.label = standing.label.join(parent.label());", instead: "" }],
         "a_confined_childs_answer_tells_its_parent_what_the_child_knows",
+    ),
+    authz(
+        "authority: laundering, a tool that declassifies and is not as it was approved",
+        &[Out {
+            file: "core/authz/src/judge/lowered.rs",
+            there: "tool.definition_sha256.filter(|approved| call.definition() == Some(*approved))?;",
+            instead: "tool.definition_sha256?;",
+        }],
+        "a_transformer_drops_nothing_with_another_definition_or_with_none",
     ),
     story(
         "authority: laundering, fork",

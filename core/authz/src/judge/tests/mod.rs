@@ -2,6 +2,7 @@ mod grants;
 mod interleaving;
 mod labels;
 mod lines;
+mod lowered;
 mod moments;
 mod policies;
 

@@ -15,7 +15,9 @@ use crate::{
 #[test]
 fn what_is_in_scope_and_permitted_by_both_tenants_is_permitted_and_says_by_which_policies() {
     let verdict = ask(&mut chain(), &world(), &call("files/read", json!({ "path": "/a" })));
-    let Decision::Permit { policies, stores } = &verdict.decision else { panic!("{:?}", verdict.decision) };
+    let Decision::Permit { policies, stores, .. } = &verdict.decision else {
+        panic!("{:?}", verdict.decision)
+    };
     assert_eq!(policies.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["acme-lets", "acme-may"]);
     assert_eq!((stores, verdict.seq, verdict.effect, verdict.tier), (&None, 1, Effect::Read, Tier::T0));
 }
