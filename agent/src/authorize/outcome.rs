@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use audit::Outcome;
-use authz::{Code, Denial, Refused, chain::Raised, labels::Patterns};
-use registry::{objects::Reason, scope::Label};
+use audit::{Outcome, Record};
+use authz::{Code, Denial, Refused, chain::Raised};
+use registry::{
+    objects::{Reason, TaskId},
+    scope::{Effect, Label},
+};
 
 use super::{
     Authorizer, records,
@@ -28,7 +31,12 @@ pub(crate) enum How {
 
 impl Authorizer {
     /// A call has its answer, in which `found` was found. It may be released only if this says so.
-    pub(crate) async fn release(&self, given: Given, how: How, found: &Label) -> Result<(), Refused> {
+    pub(crate) async fn release(
+        self: &Arc<Self>,
+        given: Given,
+        how: How,
+        found: &Label,
+    ) -> Result<(), Refused> {
         let carries = self.carries(&given, found);
         let released = given.live.chain.lock().release(given.live.id(), &carries, clock::both());
         let (raised, denial) = match released {
@@ -37,24 +45,54 @@ impl Authorizer {
             Err(denial) => (Vec::new(), Some(denial)),
         };
         let label = given.live.chain.lock().label(given.live.id()).cloned();
-        let mut record = records::outcome(given.record.clone(), how, label.as_ref(), given.live.is_ended());
+        let mut record = records::outcome(&given.record, how, label.as_ref(), given.live.is_ended());
         record.reason = denial.as_ref().map(|denial| format!("{}: {}", denial.code, denial.explanation));
-        self.standings.closing(&given.record);
-        match self.spool.record(record.clone()).await {
-            Ok(recorded) => self.standings.closed(&given.record, recorded.seq()),
-            Err(error) => {
-                tracing::warn!(task = %given.live.id(), %error, "an answer is kept back because it cannot be recorded");
-                self.spool.note(record);
-                self.standings.noted(&given.record);
-                return Err(told(Code::Unrecorded));
-            }
+        // INVARIANT: what raises a label is durable before it is released. A read of what its domain remembered already
+        // raises none and has changed nothing, so nobody waits for the disk.
+        let is_remembered = given.remembered.as_ref().is_some_and(|label| carries.is_within(label));
+        let raises = !raised.is_empty() || !is_remembered;
+        if given.effect == Effect::Read && !raises && self.home.labels.are_kept() {
+            self.record_later(given.live.id(), given.record, record);
+        } else {
+            self.record(given.live.id(), &given.record, record).await?;
+            self.remember(&given.live, &raised).await?;
         }
-        self.remember(&given.live, &raised).await?;
         match denial {
             Some(denial) => Err(denial.told()),
             None if given.spent.is_void() => Err(ended(&given.live)),
             None => Ok(()),
         }
+    }
+
+    /// Makes the outcome of the call that `decided` permitted durable.
+    async fn record(&self, task: &TaskId, decided: &Record, outcome: Record) -> Result<(), Refused> {
+        let outcome = Arc::new(outcome);
+        self.standings.closing(decided);
+        match self.spool.record(outcome.clone()).await {
+            Ok(recorded) => self.standings.closed(decided, recorded.seq()),
+            Err(error) => {
+                tracing::warn!(%task, %error, "an answer is kept back because it cannot be recorded");
+                self.spool.note(outcome);
+                self.standings.noted(decided);
+                return Err(told(Code::Unrecorded));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where nobody waits for it. After a crash in the next milliseconds the outcome is unknown.
+    fn record_later(self: &Arc<Self>, task: &TaskId, decided: Arc<Record>, outcome: Record) {
+        let outcome = Arc::new(outcome);
+        self.standings.closing(&decided);
+        let (authorizer, task, again) = (self.clone(), task.clone(), outcome.clone());
+        self.spool.record_later(outcome, move |recorded| match recorded {
+            Ok(recorded) => authorizer.standings.closed(&decided, recorded.seq()),
+            Err(error) => {
+                tracing::warn!(%task, %error, "an outcome is recorded from the room that is kept for endings");
+                authorizer.spool.note(again);
+                authorizer.standings.noted(&decided);
+            }
+        });
     }
 
     /// A call will have no answer. Where it may have been done it counts as done.
@@ -66,7 +104,7 @@ impl Authorizer {
         }
         let label = given.live.chain.lock().label(given.live.id()).cloned();
         // It has happened, or not; room is kept for saying so.
-        self.spool.note(records::outcome(given.record.clone(), how, label.as_ref(), given.live.is_ended()));
+        self.spool.note(records::outcome(&given.record, how, label.as_ref(), given.live.is_ended()));
         self.standings.noted(&given.record);
         let _ = self.remember(&given.live, &raised).await;
     }
@@ -75,7 +113,7 @@ impl Authorizer {
     fn carries(&self, given: &Given, found: &Label) -> Label {
         let stored = given.record.resource.as_deref().and_then(|name| name.parse().ok());
         let stored = stored.map(|name| self.stored.of(&name)).unwrap_or_default();
-        given.spent.carries(&stored, &Patterns::default(), b"").join(found)
+        given.spent.carries(&stored, found)
     }
 
     /// Domains remember what their tasks have read, those of children and parents that it reached as well.

@@ -94,7 +94,7 @@ pub(super) fn malformed(
 }
 
 /// What became of the call that this record permitted.
-pub(super) fn outcome(decided: Record, how: How, label: Option<&Label>, after_end: bool) -> Record {
+pub(super) fn outcome(decided: &Record, how: How, label: Option<&Label>, after_end: bool) -> Record {
     Record {
         kind: Kind::Outcome,
         time: clock::now(),
@@ -106,7 +106,7 @@ pub(super) fn outcome(decided: Record, how: How, label: Option<&Label>, after_en
         policy_version: None,
         args_digest: None,
         after_end,
-        ..decided
+        ..decided.clone()
     }
 }
 

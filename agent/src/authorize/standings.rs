@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,13 +36,13 @@ pub(super) struct Standings {
 /// Calls of which no outcome is durable.
 #[derive(Default)]
 struct Open {
-    calls: BTreeMap<Call, Record>,
+    calls: BTreeMap<Call, Arc<Record>>,
     /// Those of them whose outcome is being recorded.
     closing: BTreeSet<Call>,
     /// Those whose outcome became durable since the last time, with the number of its record.
     closed: BTreeMap<Call, u64>,
     /// Those whose outcome was noted, and may not be durable yet; kept once more.
-    noted: BTreeMap<Call, (Record, bool)>,
+    noted: BTreeMap<Call, (Arc<Record>, bool)>,
 }
 
 /// What the tasks of a former process had spent and read.
@@ -105,13 +106,13 @@ impl Standings {
         }
         for record in unknown {
             let labels = record.labels_out.as_ref().map(records::label);
-            spool.note(records::outcome(record, super::How::Unknown, labels.as_ref(), false));
+            spool.note(records::outcome(&record, super::How::Unknown, labels.as_ref(), false));
         }
         Ok((Self { path, open: Mutex::default(), settled: Condvar::new() }, former))
     }
 
     /// A call is about to be permitted.
-    pub(super) fn opened(&self, record: &Record) {
+    pub(super) fn opened(&self, record: &Arc<Record>) {
         self.open.lock().calls.insert(call(record), record.clone());
     }
 
@@ -147,7 +148,7 @@ impl Standings {
     /// Keeps everything as it stands. What is recorded meanwhile may count twice, never not at all.
     pub(super) fn keep(&self, home: &Home, spool: &Spool) -> io::Result<()> {
         let end = spool.end().borrow().clone();
-        let open = self.open_at(end.seq);
+        let open = self.open_at(end.seq).iter().map(|record| (**record).clone()).collect();
         let standing =
             |live: &crate::tasks::Live| Some((live.id().clone(), live.chain.lock().standing(live.id())?));
         let tasks = home.book.all().iter().filter_map(|live| standing(live)).collect();
@@ -158,7 +159,7 @@ impl Standings {
     }
 
     /// Calls without an outcome up to this record. Whether one that is being recorded is among those is known in a moment.
-    fn open_at(&self, seq: u64) -> Vec<Record> {
+    fn open_at(&self, seq: u64) -> Vec<Arc<Record>> {
         let mut open = self.open.lock();
         let mut all = open.all();
         let end = Instant::now() + SETTLED_WITHIN;
@@ -175,7 +176,7 @@ impl Standings {
 
 impl Open {
     /// All of them; what was noted before the last time is durable by now.
-    fn all(&mut self) -> Vec<Record> {
+    fn all(&mut self) -> Vec<Arc<Record>> {
         self.noted.retain(|_, (_, was_kept)| !std::mem::replace(was_kept, true));
         self.calls.values().chain(self.noted.values().map(|(record, _)| record)).cloned().collect()
     }
@@ -371,7 +372,7 @@ mod tests {
     #[test]
     fn what_was_noted_is_kept_once_more() {
         let mut open = Open::default();
-        open.noted.insert(call(&permitted(1, 1, "net")), (permitted(1, 1, "net"), false));
+        open.noted.insert(call(&permitted(1, 1, "net")), (permitted(1, 1, "net").into(), false));
         assert_eq!([open.all().len(), open.all().len()], [1, 0]);
     }
 

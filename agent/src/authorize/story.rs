@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use audit::{Record, TenantKey};
 use authz::{Code, Denial, Freshness, Permit, Refused, Situation, ToolCall, Verdict, permit::Spent};
+use bytes::Bytes;
 use peer::Peer;
 use registry::{
     objects::{Reason, Sha256, TaskId},
-    scope::{Egress, Environment, Label, ResourceName, Tier, ToolName},
+    scope::{Effect, Egress, Environment, Label, ResourceName, Tier, ToolName},
 };
 use spiffe::SpiffeId;
 
@@ -42,9 +43,13 @@ pub(crate) struct Given {
     pub(super) live: Arc<Live>,
     pub(super) spent: Spent,
     /// What its record says; the outcome's says the same.
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
+    /// What it does.
+    pub(super) effect: Effect,
+    /// What its domain remembered when it was judged, where that could be read.
+    pub(super) remembered: Option<Label>,
     /// The canonical arguments: what is to be forwarded.
-    pub(crate) arguments: bytes::Bytes,
+    pub(crate) arguments: Bytes,
     /// Its record's place in this node's chain.
     pub(crate) seq: u64,
 }
@@ -64,7 +69,7 @@ impl Authorizer {
             self.home.hear_now().await;
         }
         let key = self.home.keys.known(&live.grant.tenant);
-        let (verdict, record) = self.judge(&live, question, key.as_deref());
+        let (verdict, record, remembered) = self.judge(&live, question, key.as_deref());
         self.tell_of_suspension(&live, &verdict);
         if let Some(denial) = verdict.denial() {
             let told = denial.told();
@@ -84,7 +89,8 @@ impl Authorizer {
                 told(Code::Unrecorded)
             })?;
         }
-        let acknowledged = verdict.needs_acknowledgement();
+        let (acknowledged, effect) = (verdict.needs_acknowledgement(), verdict.effect);
+        let record = Arc::new(record);
         self.standings.opened(&record);
         let recorded = self.spool.record(record.clone()).await.map_err(|error| {
             self.complaints.tell(Lack::Record(error), live.id());
@@ -92,7 +98,18 @@ impl Authorizer {
             told(Code::Unrecorded)
         })?;
         let mut given = match Permit::from_record(verdict, recorded, clock::both()) {
-            Ok(permit) => self.prepare(permit, &live, question, record.clone(), recorded.seq()).await,
+            Ok(permit) => {
+                let (record, seq) = (record.clone(), recorded.seq());
+                self.prepare(permit, &live, question).await.map(|(spent, arguments)| Given {
+                    live: live.clone(),
+                    spent,
+                    record,
+                    effect,
+                    remembered,
+                    arguments,
+                    seq,
+                })
+            }
             Err(denial) => Err(denial.told()),
         };
         if acknowledged
@@ -102,7 +119,7 @@ impl Authorizer {
             given = Err(told(Code::Unrecorded));
         }
         if given.is_err() {
-            self.not_given(&live, record);
+            self.not_given(&live, &record);
         }
         given
     }
@@ -111,11 +128,9 @@ impl Authorizer {
     async fn prepare(
         &self,
         permit: Permit,
-        live: &Arc<Live>,
+        live: &Live,
         question: &Question,
-        record: Record,
-        seq: u64,
-    ) -> Result<Given, Refused> {
+    ) -> Result<(Spent, Bytes), Refused> {
         if let Some(stored) = permit.stores() {
             // INVARIANT: a store is labelled before anything of that label can reach it.
             self.stored.raise(stored).await.map_err(|error| {
@@ -124,8 +139,7 @@ impl Authorizer {
             })?;
         }
         let spent = permit.spend(&question.call, clock::both()).map_err(|denial| denial.told())?;
-        let arguments = question.call.arguments().canonical().to_vec().into();
-        Ok(Given { live: live.clone(), spent, record, arguments, seq })
+        Ok((spent, question.call.arguments().canonical().to_vec().into()))
     }
 
     /// Which of these tools the client's task could call at all.
@@ -193,7 +207,13 @@ impl Authorizer {
         let _ = self.spool.deny(records::malformed(gate, client, live.as_deref(), resource, why)).await;
     }
 
-    fn judge(&self, live: &Arc<Live>, question: &Question, key: Option<&TenantKey>) -> (Verdict, Record) {
+    /// The verdict with its record, and what the client's domain remembered.
+    fn judge(
+        &self,
+        live: &Arc<Live>,
+        question: &Question,
+        key: Option<&TenantKey>,
+    ) -> (Verdict, Record, Option<Label>) {
         let moment = self.moment(live, question);
         let governance = self.home.governing.now();
         let mut chain = live.chain.lock();
@@ -201,15 +221,15 @@ impl Authorizer {
         let verdict =
             authz::judge(&mut chain, live.id(), &governance.world, &situation, &question.call, clock::both());
         let record = records::decision(&chain, live, question, &verdict, key);
-        (verdict, record)
+        drop(chain);
+        (verdict, record, moment.remembered)
     }
 
     /// What this node vouches for at this moment.
     pub(super) fn moment<'a>(&self, live: &'a Live, question: &'a Question) -> Moment<'a> {
         let environment =
             self.home.governing.now().node().map_or_else(Environment::unnamed, |node| node.stands_in());
-        // What cannot be read may be anything.
-        let domain = self.home.labels.of(&question.client).unwrap_or_else(|_| unreadable());
+        let remembered = self.home.labels.of(&question.client).ok();
         let egress = match live.grant.egress {
             Egress::Open => Egress::Open, // whatever is measured, it may be that
             Egress::Confined => live.domain.egress(),
@@ -219,7 +239,9 @@ impl Authorizer {
             live,
             gate: &question.gate,
             environment,
-            domain,
+            // What cannot be read may be anything.
+            domain: remembered.clone().unwrap_or_else(unreadable),
+            remembered,
             stored: self.stored.of(&question.call.tool().resource()),
             egress,
             head,
@@ -244,8 +266,8 @@ impl Authorizer {
     }
 
     /// It was judged and recorded, and comes to nothing.
-    fn not_given(&self, live: &Live, record: Record) {
-        self.standings.noted(&record);
+    fn not_given(&self, live: &Live, record: &Record) {
+        self.standings.noted(record);
         self.spool.note(records::outcome(record, How::NotSent, None, live.is_ended()));
     }
 }
@@ -256,6 +278,7 @@ pub(super) struct Moment<'a> {
     gate: &'a SpiffeId,
     environment: Environment,
     domain: Label,
+    remembered: Option<Label>,
     stored: Label,
     egress: Egress,
     head: Option<Duration>,

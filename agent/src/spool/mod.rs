@@ -39,7 +39,7 @@ pub use self::{
     reader::{Reader, Spooled},
 };
 use self::{
-    queue::{Asked, Queue},
+    queue::{Answer, Asked, Queue},
     segments::Shelf,
 };
 use crate::clock;
@@ -66,6 +66,8 @@ pub struct Spool {
     end: watch::Receiver<End>,
     /// Up to where the server has it.
     acknowledged: watch::Sender<(SpoolId, u64)>,
+    /// The latest record whose acknowledgement somebody waits for.
+    wanted: watch::Sender<u64>,
     _last: Arc<Last>,
 }
 
@@ -127,21 +129,36 @@ impl Terms {
 
 impl Spool {
     /// Records something. The answer comes when it survives a crash, or at once when it cannot be.
-    pub async fn record(&self, record: Record) -> Result<Recorded, Unrecorded> {
-        self.record_with(record, None).await
+    pub async fn record(&self, record: impl Into<Arc<Record>>) -> Result<Recorded, Unrecorded> {
+        self.record_with(record.into(), None).await
     }
 
     /// Records something with what is sealed beside it; its commitment is in the record.
-    pub async fn record_with(&self, record: Record, sealed: Option<Sealed>) -> Result<Recorded, Unrecorded> {
+    pub async fn record_with(
+        &self,
+        record: impl Into<Arc<Record>>,
+        sealed: Option<Sealed>,
+    ) -> Result<Recorded, Unrecorded> {
+        let record = record.into();
         let (answer, answered) = oneshot::channel();
-        self.queue.ask(Asked { record, sealed, answer: Some(answer) })?;
+        self.queue.ask(Asked { record, sealed, answer: Answer::Waits(answer) });
         answered.await.unwrap_or(Err(Unrecorded::Stopped))
+    }
+
+    /// Records something for which nobody waits: with others, or a few milliseconds later. `then` is told what became of
+    /// it, on the thread that all records wait for.
+    pub fn record_later(
+        &self,
+        record: impl Into<Arc<Record>>,
+        then: impl FnOnce(Result<Recorded, Unrecorded>) + Send + 'static,
+    ) {
+        self.queue.ask(Asked { record: record.into(), sealed: None, answer: Answer::Later(Box::new(then)) });
     }
 
     /// Notes an ending. It has taken effect already and waits for nothing: the record follows, from room
     /// that nothing else may use.
-    pub fn note(&self, record: Record) {
-        if self.queue.note(record).is_err() {
+    pub fn note(&self, record: impl Into<Arc<Record>>) {
+        if self.queue.note(record.into()).is_err() {
             tracing::error!("an ending was not recorded, because the agent is stopping");
         }
     }
@@ -190,6 +207,7 @@ impl Spool {
     /// Waits until the server has this record of the present spool; false where it does not say so in time.
     pub async fn acknowledged(&self, seq: u64, within: Duration) -> bool {
         let spool = self.end.borrow().spool;
+        self.wanted.send_if_modified(|wanted| std::mem::replace(wanted, seq.max(*wanted)) < seq);
         let mut acknowledged = self.acknowledged.subscribe();
         let has = acknowledged.wait_for(|(of, last)| *of == spool && *last >= seq);
         tokio::time::timeout(within, has).await.is_ok_and(|has| has.is_ok())
@@ -221,9 +239,11 @@ impl Spool {
             return; // it is counted on
         }
         for record in self.floods.lock().due(clock::now()) {
-            if let Err(error) = self.queue.ask(Asked { record, sealed: None, answer: None }) {
-                tracing::warn!(%error, "a count of denials was not recorded");
-            }
+            self.record_later(record, |told| {
+                if let Err(error) = told {
+                    tracing::warn!(%error, "a count of denials was not recorded");
+                }
+            });
         }
     }
 }

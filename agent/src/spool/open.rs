@@ -68,7 +68,7 @@ impl Spool {
         let writer = Writer::start(terms, begun, queue.clone(), shelf.clone(), sender)
             .map_err(|error| SpoolError::Start(error.to_string()))?;
         let _last = Arc::new(Last { queue: queue.clone(), writer: Some(writer) });
-        Ok(Self { _last, queue, shelf, floods, acknowledged, end })
+        Ok(Self { _last, queue, shelf, floods, acknowledged, wanted: watch::channel(0).0, end })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What waits for the writer: whoever asks adds to it, and never waits for a disk.
 
-use std::{collections::VecDeque, io, path::PathBuf};
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc, time::Instant};
 
 use audit::{Record, Recorded, Sealed, spool::SpoolId};
 use parking_lot::{Condvar, Mutex};
@@ -8,14 +8,23 @@ use tokio::sync::oneshot;
 
 use super::{Unrecorded, segments::Segment};
 
-/// Something to be recorded, and who waits for it.
+/// Something to be recorded, and who is told.
 pub(super) struct Asked {
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     pub(super) sealed: Option<Sealed>,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Answer,
 }
 
-pub(super) type Answer = oneshot::Sender<Result<Recorded, Unrecorded>>;
+/// Who is told what became of a record.
+pub(super) enum Answer {
+    Nobody,
+    /// Somebody waits.
+    Waits(oneshot::Sender<Told>),
+    /// Nobody waits, and this is done then, by the writer. Such records go with others, or a little later.
+    Later(Box<dyn FnOnce(Told) + Send>),
+}
+
+pub(super) type Told = Result<Recorded, Unrecorded>;
 
 /// What waits for the writer.
 #[derive(Default)]
@@ -30,8 +39,10 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 pub(super) struct Waiting {
+    /// Since when there is something, if nobody waits for anything of it.
+    pub(super) patient: Option<Instant>,
     pub(super) asked: VecDeque<Asked>,
-    pub(super) notes: VecDeque<Record>,
+    pub(super) notes: VecDeque<Arc<Record>>,
     pub(super) known: Option<String>,
     /// Why another spool must begin.
     pub(super) anew: Option<String>,
@@ -42,32 +53,52 @@ pub(super) struct Waiting {
     pub(super) closed: bool,
 }
 
+impl Answer {
+    pub(super) fn give(self, told: Told) {
+        match self {
+            Self::Nobody => {}
+            Self::Waits(answer) => drop(answer.send(told)), // whoever waited may have gone
+            Self::Later(then) => then(told),
+        }
+    }
+}
+
 impl Queue {
     pub(super) fn at(dir: PathBuf) -> Self {
         Self { dir, ..Self::default() }
     }
 
-    pub(super) fn ask(&self, asked: Asked) -> Result<(), Unrecorded> {
+    /// Whoever is to be told hears of a refusal at once.
+    pub(super) fn ask(&self, asked: Asked) {
         let mut waiting = self.waiting.lock();
-        match waiting.trouble {
-            _ if waiting.closed => return Err(Unrecorded::Stopped),
-            Some(trouble) => {
-                self.more.notify_one(); // perhaps there is room again
-                return Err(trouble);
-            }
-            None if waiting.asked.len() >= MOST_WAITING => return Err(Unrecorded::Busy),
-            None => waiting.asked.push_back(asked),
+        let refused = match waiting.trouble {
+            _ if waiting.closed => Some(Unrecorded::Stopped),
+            Some(trouble) => Some(trouble),
+            None => (waiting.asked.len() >= MOST_WAITING).then_some(Unrecorded::Busy),
+        };
+        if let Some(why) = refused {
+            drop(waiting);
+            self.more.notify_one(); // perhaps there is room again
+            return asked.answer.give(Err(why));
+        }
+        let is_first = waiting.asked.is_empty() && waiting.notes.is_empty();
+        let is_patient = matches!(asked.answer, Answer::Later(_));
+        waiting.asked.push_back(asked);
+        match (is_first, is_patient) {
+            (true, true) => waiting.patient = Some(Instant::now()),
+            (false, true) => return, // it goes with what is there
+            (_, false) => waiting.patient = None,
         }
         self.more.notify_one();
-        Ok(())
     }
 
-    pub(super) fn note(&self, record: Record) -> Result<(), Unrecorded> {
+    pub(super) fn note(&self, record: Arc<Record>) -> Result<(), Unrecorded> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
             return Err(Unrecorded::Stopped);
         }
         waiting.notes.push_back(record);
+        waiting.patient = None;
         self.more.notify_one();
         Ok(())
     }

@@ -7,10 +7,13 @@ use server_api::{
     CallError,
     recorder::{Answer, Client, Record as Sent, Upload},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 use tonic::transport::Channel;
 
-use super::{Heads, Reader, Spool, Spooled};
+use super::{End, Heads, Reader, Spool, Spooled};
 use crate::upstream::Upstream;
 
 /// Signs heads, and uploads over whatever connection stands, for as long as this is polled.
@@ -69,7 +72,8 @@ async fn converse(
         }
     };
     let mut reader = Some(spool.reader(next.saturating_sub(1)));
-    let mut under_way = 0;
+    let mut wanted = spool.wanted.subscribe();
+    let (mut under_way, mut sent, mut next_at) = (0, next.saturating_sub(1), Instant::now());
     heads.mark_changed();
     end.mark_changed();
     loop {
@@ -88,15 +92,18 @@ async fn converse(
                     return Err(CallError::Nonsense("an upload begins once".to_owned()));
                 }
             },
-            changed = end.changed(), if under_way < UNDER_WAY => {
+            changed = due(&mut end, &mut wanted, sent, next_at), if under_way < UNDER_WAY => {
                 let is_another = changed.is_err() || end.borrow_and_update().spool != begun.spool;
                 if is_another {
                     return Ok(());
                 }
                 let (read, records) = read(reader.take()).await?;
                 reader = read;
-                if !records.is_empty() {
+                if let Some(last) = records.last() {
                     under_way += 1;
+                    let bytes: usize = records.iter().map(|record| record.leaf.len() + record.sealed.len()).sum();
+                    sent = last.seq;
+                    next_at = Instant::now() + if bytes < BATCH / 2 { GATHERED } else { Duration::ZERO };
                     let sent = records.into_iter().map(|record| Sent { leaf: record.leaf, sealed: record.sealed });
                     upload.send(sent.collect()).await?;
                     end.mark_changed(); // there may be more
@@ -108,6 +115,20 @@ async fn converse(
             }
         }
     }
+}
+
+/// There is more to send. What nobody waits for is gathered for a moment, so that the server makes it durable as one.
+async fn due(
+    end: &mut watch::Receiver<End>,
+    wanted: &mut watch::Receiver<u64>,
+    sent: u64,
+    at: Instant,
+) -> Result<(), watch::error::RecvError> {
+    tokio::select! {
+        () = sleep_until(at) => {}
+        _ = wanted.wait_for(|seq| *seq > sent) => {}
+    }
+    end.changed().await
 }
 
 async fn show(upload: &mut Upload, upstream: &Upstream, head: Option<SignedHead>) -> Result<(), CallError> {
@@ -130,6 +151,8 @@ async fn read(reader: Option<Reader>) -> Result<(Option<Reader>, Vec<Spooled>), 
 
 /// Batches that are not acknowledged yet.
 const UNDER_WAY: usize = 4;
+/// After a batch, others may wait so long.
+const GATHERED: Duration = Duration::from_millis(20);
 /// About so many bytes of records go together.
 const BATCH: usize = 256 * 1024;
 const TRY_AGAIN: Duration = Duration::from_secs(1);

@@ -24,7 +24,7 @@ pub(super) struct Writer {
     end: watch::Sender<End>,
     begun: Begun,
     /// Endings for which there was no room at all.
-    held: VecDeque<Record>,
+    held: VecDeque<Arc<Record>>,
     /// A spare segment is being made on another thread.
     making: bool,
     /// The last attempt to make one found no room.
@@ -40,7 +40,7 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     bytes: Vec<u8>,
-    links: Vec<(Link, Option<Answer>)>,
+    links: Vec<(Link, Answer)>,
 }
 
 impl Writer {
@@ -109,6 +109,12 @@ impl Writer {
             let within = if self.full { TRY_AGAIN } else { IDLE };
             self.queue.more.wait_for(&mut waiting, within);
         }
+        // Nobody waits for it, and a sync that others need as well comes most likely at once.
+        while let Some(since) = waiting.patient
+            && !waiting.closed
+            && !self.queue.more.wait_until(&mut waiting, since + PATIENT).timed_out()
+        {}
+        waiting.patient = None;
         let group = waiting.asked.len().min(MOST_IN_GROUP);
         Waiting {
             asked: waiting.asked.drain(..group).collect(),
@@ -117,6 +123,7 @@ impl Writer {
             anew: waiting.anew.take(),
             acknowledged: waiting.acknowledged.take(),
             spare: waiting.spare.take(),
+            patient: None,
             trouble: None,
             closed: waiting.closed,
         }
@@ -199,11 +206,11 @@ impl Writer {
             }
         }
         let first = self.begun.first.take();
-        self.append(VecDeque::new(), first.into_iter().collect());
+        self.append(VecDeque::new(), first.into_iter().map(Arc::new).collect());
         self.publish_trouble();
     }
 
-    fn append(&mut self, asked: VecDeque<Asked>, notes: VecDeque<Record>) {
+    fn append(&mut self, asked: VecDeque<Asked>, notes: VecDeque<Arc<Record>>) {
         self.held.extend(notes);
         if self.broken || self.begun.marks.node.is_empty() {
             let why = if self.broken { Unrecorded::Broken } else { Unrecorded::Nameless };
@@ -216,7 +223,7 @@ impl Writer {
             let link = self.begun.chain.link(&record);
             let link = link.or_else(|_| self.begun.chain.link(&record.shortened()));
             let Ok(link) = link else { continue }; // a shortened record always fits
-            if !self.put(&mut group, link, &Sealed(Vec::new()), None, 0) {
+            if !self.put(&mut group, link, &Sealed(Vec::new()), Answer::Nobody, 0) {
                 self.held.push_front(record);
                 break;
             }
@@ -226,7 +233,7 @@ impl Writer {
             match self.begun.chain.link(&record) {
                 Ok(link) => drop(self.put(&mut group, link, &sealed, answer, 1)),
                 Err(RecordError::Length(_) | RecordError::Form(_)) => {
-                    answer.map(|answer| answer.send(Err(Unrecorded::TooLong)));
+                    answer.give(Err(Unrecorded::TooLong));
                 }
             }
         }
@@ -239,7 +246,7 @@ impl Writer {
         group: &mut Group,
         link: Link,
         sealed: &Sealed,
-        answer: Option<Answer>,
+        answer: Answer,
         reserve: usize,
     ) -> bool {
         let synced = self.end.borrow().seq;
@@ -261,13 +268,13 @@ impl Writer {
                 }
             }
             self.starved |= reserve > 0;
-            answer.map(|answer| answer.send(Err(why)));
+            answer.give(Err(why));
             return false;
         }
         if !fits {
             self.flush(std::mem::take(group));
             if !self.turn() {
-                answer.map(|answer| answer.send(Err(Unrecorded::Broken)));
+                answer.give(Err(Unrecorded::Broken));
                 return false;
             }
             let synced = self.end.borrow().seq;
@@ -299,14 +306,14 @@ impl Writer {
                     hash: last.hash,
                 });
                 for (link, answer) in links {
-                    answer.map(|answer| answer.send(Ok(link.synced())));
+                    answer.give(Ok(link.synced()));
                 }
             }
             Err(error) => {
                 // What reached the disk is unknown, and a second sync would not say.
                 self.fence(&error);
                 for (_, answer) in links {
-                    answer.map(|answer| answer.send(Err(Unrecorded::Broken)));
+                    answer.give(Err(Unrecorded::Broken));
                 }
             }
         }
@@ -421,7 +428,7 @@ impl Writer {
             _ => return,
         };
         tracing::warn!(%kind, "room for audit records");
-        self.append(VecDeque::new(), [Record::new(kind, clock::now())].into());
+        self.append(VecDeque::new(), [Arc::new(Record::new(kind, clock::now()))].into());
     }
 
     fn fence(&mut self, error: &dyn std::fmt::Display) {
@@ -433,11 +440,13 @@ impl Writer {
 }
 
 fn refuse(asked: Asked, why: Unrecorded) {
-    asked.answer.map(|answer| answer.send(Err(why)));
+    asked.answer.give(Err(why));
 }
 
 /// So many become durable by one sync at most.
 const MOST_IN_GROUP: usize = 512;
+/// So long a record may wait that nobody waits for.
+const PATIENT: Duration = Duration::from_millis(2);
 const IDLE: Duration = Duration::from_secs(3600);
 /// On a full disk room is looked for so often.
 const TRY_AGAIN: Duration = Duration::from_millis(200);

@@ -34,8 +34,10 @@ struct Inner {
     known: DomainLabels<ProcessName, CgroupName>,
     /// Those with a label of their own.
     processes: HashSet<ProcessName>,
-    /// The same as it is on disk.
+    /// The same as it is to be on disk.
     kept: Vec<Raised>,
+    /// It is not on disk yet, because the disk would not take it.
+    is_owed: bool,
 }
 
 /// Number and start of a process, so that no later one is meant.
@@ -116,7 +118,8 @@ impl Labels {
     /// Joins a label into a domain, durably.
     pub(crate) fn raise(&self, domain: &Domain, label: &Label) -> io::Result<()> {
         if label.is_within(&self.of_domain(domain)?) {
-            return Ok(());
+            let mut inner = self.inner.lock();
+            return if inner.is_owed { self.write(&mut inner) } else { Ok(()) };
         }
         let mut processes = Vec::new();
         for peer in domain.processes() {
@@ -134,6 +137,11 @@ impl Labels {
         self.keep(Raised { processes, cgroup, label: label.clone() })
     }
 
+    /// Whether everything that was raised is on disk.
+    pub(crate) fn are_kept(&self) -> bool {
+        !self.inner.lock().is_owed
+    }
+
     /// The cgroup of a launch begins with what its asker may remember: it was started from inside of that.
     pub(crate) fn begin(&self, cgroup: &Cgroup, label: &Label) -> io::Result<()> {
         if *label == Label::default() {
@@ -148,13 +156,17 @@ impl Labels {
 
     fn keep(&self, raised: Raised) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        let mut kept = inner.kept.clone();
-        kept.push(raised.clone());
-        let json = serde_json::to_vec(&OnDisk { boot: self.boot.clone(), raised: kept.clone() })?;
         // In memory first: it counts for this process even where it cannot be kept.
         inner.raise(&raised);
+        inner.kept.push(raised);
+        self.write(&mut inner)
+    }
+
+    fn write(&self, inner: &mut Inner) -> io::Result<()> {
+        inner.is_owed = true;
+        let json = serde_json::to_vec(&OnDisk { boot: self.boot.clone(), raised: inner.kept.clone() })?;
         write_private(&self.path, &json).map_err(io::Error::other)?;
-        inner.kept = kept;
+        inner.is_owed = false;
         Ok(())
     }
 

@@ -12,7 +12,6 @@ use crate::{
     call::ToolCall,
     chain::Epoch,
     denial::{Code, Denial},
-    labels::Patterns,
     now::Now,
     verdict::{Decision, Stored, Verdict},
 };
@@ -98,11 +97,11 @@ impl Permit {
 
 impl Spent {
     /// What is joined into the task before an answer is released: what the tool and its resource are labelled
-    /// with, what was written to the resource up to now (`stored`), less what was recorded as lowered, and what the
-    /// operator's patterns find.
-    pub fn carries(&self, stored: &Label, patterns: &Patterns, answer: &[u8]) -> Label {
+    /// with, what was written to the resource up to now (`stored`), less what was recorded as lowered, and what was
+    /// found in the answer.
+    pub fn carries(&self, stored: &Label, found: &Label) -> Label {
         let stored = self.lowers.as_ref().map_or_else(|| stored.clone(), |lowers| lowers.lower(stored));
-        self.result.join(&stored).join(&patterns.found_in(answer))
+        self.result.join(&stored).join(found)
     }
 
     /// Whether forwarding must stop: the task has changed its state since.

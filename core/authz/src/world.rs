@@ -1,7 +1,11 @@
 //! Everything that is the same for all tasks of a node: who there is, what may be called, the policies.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
+use cedar_policy::Entities;
 use imbl::HashMap;
 use registry::{
     objects::{Actor, Key, Object, Owners, Policy, PolicyId, Resource, Tenant, TenantName, Tool},
@@ -30,7 +34,16 @@ pub struct World {
 pub(crate) struct Guarded {
     pub(crate) resource: Arc<Resource>,
     pub(crate) known: Known,
-    tools: BTreeMap<String, Known>,
+    tools: BTreeMap<String, Callable>,
+}
+
+/// A tool, as policies see it.
+#[derive(Debug)]
+pub(crate) struct Callable {
+    pub(crate) known: Known,
+    /// What its policies see besides, whoever calls it.
+    pub(crate) action: Known,
+    around: OnceLock<Entities>,
 }
 
 impl World {
@@ -102,12 +115,33 @@ impl Guarded {
     fn of(resource: &Arc<Resource>) -> Self {
         let tools = resource.tools.iter().filter_map(|(name, tool)| {
             let full: ToolName = format!("{}/{name}", resource.name).parse().ok()?;
-            Some((name.clone(), facts::tool(&full, tool, resource)))
+            Some((name.clone(), Callable::of(&full, tool, resource)))
         });
         Self { known: facts::resource(resource), tools: tools.collect(), resource: Arc::clone(resource) }
     }
 
-    pub(crate) fn tool(&self, name: &ToolName) -> Option<(&Tool, &Known)> {
+    pub(crate) fn tool(&self, name: &ToolName) -> Option<(&Tool, &Callable)> {
         Some((self.resource.tool(name)?, self.tools.get(name.tool())?))
+    }
+
+    /// The entities of a call of this tool that are the same whoever makes it, ready to be shared.
+    pub(crate) fn entities(&self, tool: &Callable) -> Entities {
+        let make = || {
+            let owner = facts::tenant(&self.resource.tenant);
+            let all = [&tool.known, &tool.action, &self.known, &owner].map(|known| known.entity.clone());
+            // INVARIANT: they are of different types, and none is in one that is in it.
+            Entities::from_entities(all, None).expect("different entities without a circle")
+        };
+        tool.around.get_or_init(make).clone()
+    }
+}
+
+impl Callable {
+    fn of(name: &ToolName, tool: &Tool, resource: &Resource) -> Self {
+        Self {
+            known: facts::tool(name, tool, resource),
+            action: facts::action(tool.effect),
+            around: OnceLock::new(),
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     error::Error,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use registry::objects::{Layer, Mandate, Policy, Sha256};
 use serde_json::{Value, json};
 use server_api::admin::{Client as Admin, Mode, Turned};
 use spiffe::Timestamp;
+use tokio::task::JoinSet;
 
 use wire::{Gate, Tasks};
 
@@ -29,10 +30,6 @@ type Failure = Box<dyn Error + Send + Sync>;
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [worker, workload, authz, seconds] if worker == "worker" => {
-            let times = work(Path::new(workload), Path::new(authz), seconds.parse()?).await?;
-            println!("{}", json!(times));
-        }
         [holder, workload] if holder == "holder" => {
             Tasks::connect(Path::new(workload)).await?.begin().await?;
             println!("begun");
@@ -65,8 +62,9 @@ struct Place {
 async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
     govern(&mut place.admin, policies).await?;
     until_it_is_permitted(&place.workload, &place.authz).await?;
-    let (one, _) = place.crowd(1)?;
-    let (eight, rate) = place.crowd(8)?;
+    let (one, _) = place.crowd(1, Work::Decisions).await?;
+    let (eight, decisions_rate) = place.crowd(8, Work::Decisions).await?;
+    let (_, calls_rate) = place.crowd(8, Work::Calls).await?;
     let (begun, ended) = place.begin_and_end().await?;
     let last_permit = place.ended_by_an_administrator().await?;
     let after_death = place.killed().await?;
@@ -74,7 +72,8 @@ async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
     Ok(json!({
         "one": figures(one),
         "eight": figures(eight),
-        "eight_rate": rate,
+        "decisions_rate": decisions_rate,
+        "calls_rate": calls_rate,
         "begun": figures(begun),
         "ended": figures(ended),
         "last_permit": figures(last_permit),
@@ -85,24 +84,19 @@ async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
 }
 
 impl Place {
-    /// So many processes, each with a task of its own, ask one call after the other.
-    fn crowd(&self, clients: usize) -> Result<(Vec<Duration>, f64), Failure> {
-        let own = std::env::current_exe()?;
-        let start = || {
-            let mut command = Command::new(&own);
-            command.arg("worker").args([&self.workload, &self.authz]).arg(self.seconds.to_string());
-            command.stdout(Stdio::piped()).spawn()
-        };
-        let workers = (0..clients).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
-        let mut times = Vec::new();
-        for worker in workers {
-            let said = worker.wait_with_output()?;
-            if !said.status.success() {
-                return Err("a worker failed".into());
-            }
-            let micros: Vec<u64> = serde_json::from_slice(&said.stdout)?;
-            times.extend(micros.into_iter().map(Duration::from_micros));
+    /// So many processes, each with a task of its own, make one call after the other, over a session each. What is timed
+    /// is the permit.
+    async fn crowd(&self, clients: usize, work: Work) -> Result<(Vec<Duration>, f64), Failure> {
+        let mut holders = Vec::new();
+        for _ in 0..clients {
+            holders.push(Holder::begin(&self.workload)?);
         }
+        let end = Instant::now() + Duration::from_secs_f64(self.seconds);
+        let mut at_work = JoinSet::new();
+        for holder in &holders {
+            at_work.spawn(calls(self.authz.clone(), holder.0.id(), end, work));
+        }
+        let times = at_work.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
         let rate = times.len() as f64 / self.seconds;
         Ok((times, rate))
     }
@@ -145,22 +139,18 @@ impl Place {
 
     /// From the death of a task's process to the last permit for it.
     async fn killed(&self) -> Result<Vec<Duration>, Failure> {
-        let own = std::env::current_exe()?;
         let mut times = Vec::new();
         for _ in 0..self.rounds {
-            let mut holder =
-                Command::new(&own).arg("holder").arg(&self.workload).stdout(Stdio::piped()).spawn()?;
-            let mut line = String::new();
-            BufReader::new(holder.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-            let mut gate = Gate::open(&self.authz).await?.of(holder.id())?;
+            let mut holder = Holder::begin(&self.workload)?;
+            let mut gate = Gate::open(&self.authz).await?.of(holder.0.id())?;
             gate.ask("read").await??;
             let before = Instant::now();
-            holder.kill()?;
+            holder.0.kill()?;
             let mut last = before;
             while gate.ask("read").await?.is_ok() {
                 last = Instant::now();
             }
-            holder.wait()?;
+            drop(holder);
             times.push(last.duration_since(before));
         }
         Ok(times)
@@ -198,19 +188,46 @@ impl Place {
     }
 }
 
-/// One agent at work: call after call, each permitted, and its answer released before the next. What is timed is the
-/// permit.
-async fn work(workload: &Path, authz: &Path, seconds: f64) -> Result<Vec<u64>, Failure> {
-    let mut tasks = Tasks::connect(workload).await?;
-    tasks.begin().await?;
-    let mut gate = Gate::open(authz).await?;
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
+/// A process with a task, until this is dropped.
+struct Holder(Child);
+
+impl Holder {
+    fn begin(workload: &Path) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut holder = Self(command.arg("holder").arg(workload).stdout(Stdio::piped()).spawn()?);
+        let mut line = String::new();
+        BufReader::new(holder.0.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        if line.is_empty() { Err("no task began".into()) } else { Ok(holder) }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may be dead already
+        let _ = self.0.wait();
+    }
+}
+
+/// What a gate does with a permit.
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    /// Tells its outcome, and asks the next question.
+    Decisions,
+    /// Waits until the answer may be released, as it must before it gives one.
+    Calls,
+}
+
+/// One agent at work until some time.
+async fn calls(authz: PathBuf, of: u32, end: Instant, work: Work) -> Result<Vec<Duration>, Failure> {
+    let mut gate = Gate::open(&authz).await?.of(of)?;
     let mut times = Vec::new();
     while Instant::now() < end {
         let before = Instant::now();
         gate.ask("read").await??;
-        times.push(u64::try_from(before.elapsed().as_micros())?);
-        gate.released().await?;
+        times.push(before.elapsed());
+        if work == Work::Calls {
+            gate.released().await?;
+        }
     }
     Ok(times)
 }

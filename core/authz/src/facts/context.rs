@@ -36,33 +36,43 @@ pub(crate) struct Done {
     pub(crate) effects: BTreeSet<Effect>,
 }
 
-/// The schema's context; with somebody's approval where `approved_by` is given.
-pub(crate) fn context(moment: &Moment<'_>, approved_by: Option<&str>) -> Context {
+/// The schema's context, as far as it is wanted; with somebody's approval where `approved_by` is given.
+pub(crate) fn context(
+    moment: &Moment<'_>,
+    wanted: impl Fn(&str) -> bool,
+    approved_by: Option<&str>,
+) -> Context {
     let situation = moment.situation;
-    let named = |name: &str, value| (name.to_owned(), value);
-    let mut facts = vec![
-        named("effect", text(moment.effect.as_str())),
-        named("tier", number(i64::from(u8::from(moment.tier)))),
-        named("cross_tenant", RestrictedExpression::new_bool(moment.cross_tenant)),
-        named("args", arguments(moment.call)),
-        named("label", label(moment.label)),
-        named("untrusted", RestrictedExpression::new_bool(moment.label.is_tainted())),
-        named("result", label(moment.result)),
-        named("environment", text(situation.environment.as_str())),
-        named("isolation", text(situation.isolation.as_str())),
-        named("egress", text(situation.egress.as_str())),
-        named("pep_remote", RestrictedExpression::new_bool(situation.remote)),
-        named("time", time(moment.now)),
-        named("depth", number(i64::from(moment.depth))),
-        named("chain", chain(moment.done)),
-        named("claimed", claimed(moment.call)),
-    ];
+    let mut facts = Vec::new();
+    let mut fact = |name: &str, value: &dyn Fn() -> RestrictedExpression| {
+        if wanted(name) {
+            facts.push((name.to_owned(), value()));
+        }
+    };
+    fact("effect", &|| text(moment.effect.as_str()));
+    fact("tier", &|| number(i64::from(u8::from(moment.tier))));
+    fact("cross_tenant", &|| RestrictedExpression::new_bool(moment.cross_tenant));
+    fact(ARGUMENTS, &|| arguments(moment.call));
+    fact("label", &|| label(moment.label));
+    fact("untrusted", &|| RestrictedExpression::new_bool(moment.label.is_tainted()));
+    fact("result", &|| label(moment.result));
+    fact("environment", &|| text(situation.environment.as_str()));
+    fact("isolation", &|| text(situation.isolation.as_str()));
+    fact("egress", &|| text(situation.egress.as_str()));
+    fact("pep_remote", &|| RestrictedExpression::new_bool(situation.remote));
+    fact("time", &|| time(moment.now));
+    fact("depth", &|| number(i64::from(moment.depth)));
+    fact("chain", &|| chain(moment.done));
+    fact("claimed", &|| claimed(moment.call));
     if let Some(by) = approved_by {
-        facts.push(named("approval", record([("by", text(by))])));
+        fact("approval", &|| record([("by", text(by))]));
     }
     // INVARIANT: plain values under different names; see `entities`.
     Context::from_pairs(facts).expect("plain values evaluate to themselves")
 }
+
+/// The fact whose values are entities of their own.
+pub(crate) const ARGUMENTS: &str = "args";
 
 fn arguments(call: &ToolCall) -> RestrictedExpression {
     let names = call.arguments().iter().map(|(name, _)| text(name.as_str()));

@@ -5,5 +5,5 @@ mod entities;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use context::{Done, Moment, context};
+pub(crate) use context::{ARGUMENTS, Done, Moment, context};
 pub(crate) use entities::{Known, action, actor, arguments, resource, task, tenant, tool};

@@ -46,13 +46,15 @@ fn whatever_policies_see_is_what_the_schema_says() {
         };
         let action = action(effect);
         let guarded = world.guarded(&"files".parse().unwrap()).unwrap();
-        let (_, tool) = guarded.tool(call.tool()).unwrap();
+        let (_, callable) = guarded.tool(call.tool()).unwrap();
+        let tool = &callable.known;
         let (_, actor) = world.actor(&chain.grant(&id(1)).unwrap().actor).unwrap();
         let (_, tenant) = world.tenant(&"acme".parse().unwrap()).unwrap();
         for approved in [None, Some("ann")] {
             let uids = [&task, &action, tool].map(|known| known.lineage.uid.clone());
             let [principal, action, resource] = uids;
-            Request::new(principal, action, resource, context(&moment, approved), Some(schema())).unwrap();
+            let context = context(&moment, |_| true, approved);
+            Request::new(principal, action, resource, context, Some(schema())).unwrap();
         }
         let known = [&task, &action, tool, actor, tenant, &guarded.known].map(|known| known.entity.clone());
         let entities = known.into_iter().chain(arguments(call.arguments()));

@@ -22,10 +22,10 @@ use crate::{
     call::ToolCall,
     chain::{Chain, Member},
     denial::{Code, Denial},
-    facts::{Known, Moment},
+    facts::Moment,
     now::Now,
     verdict::{Decision, Lowered, Stored, Verdict},
-    world::{Guarded, World},
+    world::{Callable, Guarded, World},
 };
 
 /// Judges one call of a task. Budget is spent here, so of two calls that are judged one after the other the
@@ -127,7 +127,7 @@ fn decide(
         return Err(Denial::new(Code::NoTask, format!("there is no task {task} in chain {}", chain.id())));
     };
     about.label = own.label().join(situation.domain);
-    let (guarded, tool, known) = called(world, situation, call)?;
+    let (guarded, tool, callable) = called(world, situation, call)?;
     let resource = &guarded.resource;
     let cross_tenant = resource.tenant != own.grant().tenant;
     let tier = tier(own.grant(), tool, cross_tenant);
@@ -162,7 +162,7 @@ fn decide(
         depth: own.grant().depth,
         done: &root,
     };
-    let policies = layers::permit(world, &line, guarded, known, &moment)?;
+    let policies = layers::permit(world, &line, guarded, callable, &moment)?;
     situation.has_the_servers_word(tier)?;
     let stores = lowered::stores(tool, resource).then(|| Stored {
         resource: resource.name.clone(),
@@ -183,7 +183,7 @@ fn called<'w>(
     world: &'w World,
     situation: &Situation<'_>,
     call: &ToolCall,
-) -> Result<(&'w Guarded, &'w Tool, &'w Known), Denial> {
+) -> Result<(&'w Guarded, &'w Tool, &'w Callable), Denial> {
     let name = call.tool().resource();
     let guarded = world.guarded(&name);
     let guards = guarded
@@ -192,12 +192,12 @@ fn called<'w>(
         let why = format!("{} is not registered to guard {name}", situation.enforcement_point);
         return Err(Denial::new(Code::UnregisteredEnforcementPoint, why));
     };
-    let Some((tool, known)) = guarded.tool(call.tool()) else {
+    let Some((tool, callable)) = guarded.tool(call.tool()) else {
         let why =
             format!("the resource {name} has no tool {}; its owner may register it", call.tool().tool());
         return Err(Denial::new(Code::UnknownTool, why));
     };
-    Ok((guarded, tool, known))
+    Ok((guarded, tool, callable))
 }
 
 /// The higher of the mandate's and the tool's tier; where nobody said, changing what is another tenant's is 3.

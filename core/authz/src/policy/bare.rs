@@ -8,7 +8,7 @@ use cedar_policy::{
 };
 
 use super::{
-    Lineage, Slices,
+    Lineage, Mentions, Slices,
     rule::LARGEST,
     split::{Size, check_size, split},
 };
@@ -77,7 +77,8 @@ impl Read {
                 return Err(format!("the policies: two of them are called {name:?}"));
             }
         }
-        let slices = Slices::of(named.into_values().collect());
+        // Whoever asks brings the whole context, so it does not matter what of it is mentioned.
+        let slices = Slices::of(named.into_values().map(|policy| (policy, Mentions::default())).collect());
         Ok(Self {
             #[cfg(test)]
             policies,
@@ -91,7 +92,7 @@ impl Read {
         let (request, lineages) = self.request(about, context)?;
         let [principal, action, resource] = &lineages;
         let slice = self.slices.slice(principal, action, resource);
-        Ok(Bare::of(&Authorizer::new().is_authorized(&request, &slice, &self.entities)))
+        Ok(Bare::of(&Authorizer::new().is_authorized(&request, &slice.policies, &self.entities)))
     }
 
     pub(super) fn request(

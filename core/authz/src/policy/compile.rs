@@ -100,7 +100,9 @@ impl Policies {
                 }
                 None => {
                     let (rules, faults) = read(&texts, &before.parsed, &mut compiled.parsed);
-                    let named = rules.into_iter().map(|(name, rule)| rule.policy.new_id(PolicyId::new(name)));
+                    let named = rules
+                        .into_iter()
+                        .map(|(name, rule)| (rule.policy.new_id(PolicyId::new(name)), rule.mentions));
                     Arc::new(Compiled { texts: digest, slices: Slices::of(named.collect()), faults })
                 }
             };

@@ -9,11 +9,14 @@ use std::{
     thread,
 };
 
-use cedar_policy::Authorizer;
+use cedar_policy::{Authorizer, Context, Request};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::bare::{Bare, Read};
+use super::{
+    Mentions,
+    bare::{Bare, Read},
+};
 
 #[derive(Deserialize)]
 struct Case {
@@ -96,8 +99,27 @@ fn decide(folder: &Path, case: &Path) -> usize {
         let (request, _) = world.request(about, asked.context.get()).unwrap();
         let whole = Authorizer::new().is_authorized(&request, &world.policies, &world.entities);
         assert_eq!(bare, Bare::of(&whole), "{}, without slicing", place());
+        let mentioned = Authorizer::new().is_authorized(
+            &world.with_what_is_mentioned(&request),
+            &world.policies,
+            &world.entities,
+        );
+        assert_eq!(bare, Bare::of(&mentioned), "{}, without what no policy mentions", place());
     }
     requests.len()
+}
+
+impl Read {
+    /// The same request, without what no policy could look at.
+    fn with_what_is_mentioned(&self, request: &Request) -> Request {
+        let mut mentions = Mentions::default();
+        self.policies.policies().for_each(|policy| mentions.join(&Mentions::of(&policy.to_json().unwrap())));
+        let context = request.context().unwrap().clone().into_iter();
+        let context = Context::from_pairs(context.filter(|(name, _)| mentions.include(name))).unwrap();
+        let uids = [request.principal(), request.action(), request.resource()];
+        let [principal, action, resource] = uids.map(|uid| uid.unwrap().clone());
+        Request::new(principal, action, resource, context, None).unwrap()
+    }
 }
 
 /// Where `cargo xtask test tools` put it; in CI it must be there.

@@ -8,6 +8,7 @@ mod bare;
 mod compile;
 #[cfg(test)]
 mod corpus;
+mod mentions;
 mod rule;
 mod schema;
 mod slices;
@@ -17,7 +18,8 @@ mod tests;
 
 pub use bare::{Bare, BareInput, authorize as authorize_bare};
 pub use compile::{Fault, Owners, Policies, check};
+pub(crate) use mentions::Mentions;
 #[cfg(test)]
 pub(crate) use schema::schema;
 pub use schema::{DEFAULTS, DEFAULTS_NAME, SCHEMA};
-pub(crate) use slices::{Lineage, Slices};
+pub(crate) use slices::{Lineage, Slice, Slices};

@@ -7,7 +7,7 @@ use registry::objects::Layer;
 use serde_json::Value;
 
 use super::{
-    schema,
+    Mentions, schema,
     split::{Size, check_size},
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
     /// The name that its author gave it.
     pub(super) id: Option<String>,
+    /// What it could look at.
+    pub(super) mentions: Mentions,
 }
 
 /// The largest policy.
@@ -48,22 +50,23 @@ impl Rule {
             ]);
         }
         let mut faults = schema::faults(&set);
-        faults.extend(against_layer(policy, &json, layer));
-        match faults.is_empty() {
-            true => Ok(Self { id: policy.annotation("id").map(str::to_owned), policy: policy.clone() }),
-            false => Err(faults),
+        let mentions = Mentions::of(&json);
+        faults.extend(against_layer(policy, &mentions, layer));
+        if !faults.is_empty() {
+            return Err(faults);
         }
+        Ok(Self { id: policy.annotation("id").map(str::to_owned), policy: policy.clone(), mentions })
     }
 }
 
 /// What the layer does not allow.
-fn against_layer(policy: &Policy, json: &Value, layer: &Layer) -> Vec<String> {
+fn against_layer(policy: &Policy, mentions: &Mentions, layer: &Layer) -> Vec<String> {
     let mut faults = Vec::new();
     if policy.effect() == Effect::Permit {
         if *layer == Layer::Platform {
             faults.push("the platform's policies only forbid; permits belong to tenants".to_owned());
         }
-        if reaches_claims(json) {
+        if mentions.include("claimed") {
             let why = "a permit may not depend on context.claimed, which the agent says of itself; only a forbid may";
             faults.push(why.to_owned());
         }
@@ -115,25 +118,6 @@ fn nests_deeper(json: &Value, most: usize) -> bool {
         }
     }
     false
-}
-
-/// Whether a policy could see what the agent claims: it names `context.claimed`, or hands `context` on whole.
-fn reaches_claims(node: &Value) -> bool {
-    match node {
-        Value::Object(members) => {
-            let of_context = |name: &str| {
-                let inner = members.get(name)?;
-                (members.len() == 1 && inner.get("left") == Some(&serde_json::json!({ "Var": "context" })))
-                    .then(|| inner.get("attr").and_then(Value::as_str))
-            };
-            if let Some(attribute) = of_context(".").or_else(|| of_context("has")) {
-                return attribute.is_none_or(|attribute| attribute == "claimed");
-            }
-            members.get("Var").is_some_and(|var| var == "context") || members.values().any(reaches_claims)
-        }
-        Value::Array(items) => items.iter().any(reaches_claims),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -10,14 +10,24 @@ use cedar_policy::{
     ActionConstraint, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
+use super::Mentions;
+
 /// Policies, found by their heads.
 #[derive(Debug, Default)]
 pub(crate) struct Slices {
-    policies: Vec<Policy>,
+    policies: Vec<(Policy, Mentions)>,
     /// By the entities that a head names as principal and as resource.
     heads: HashMap<Option<EntityUid>, HashMap<Option<EntityUid>, Vec<Head>>>,
     /// Sets that were asked for. A memory and nothing else: it holds what `policies` says anyway.
-    sets: RwLock<HashMap<Box<[usize]>, Arc<PolicySet>>>,
+    sets: RwLock<HashMap<Box<[usize]>, Arc<Slice>>>,
+}
+
+/// The policies that could apply to a request.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) policies: PolicySet,
+    /// What they could look at.
+    pub(crate) mentions: Mentions,
 }
 
 /// An entity and everything that it is in, near and far.
@@ -51,9 +61,9 @@ const REMEMBERED: usize = 4096;
 
 impl Slices {
     /// The index of these policies, whose names must differ.
-    pub(crate) fn of(policies: Vec<Policy>) -> Self {
+    pub(crate) fn of(policies: Vec<(Policy, Mentions)>) -> Self {
         let mut heads: HashMap<_, HashMap<_, Vec<Head>>> = HashMap::new();
-        for (at, policy) in policies.iter().enumerate() {
+        for (at, (policy, _)) in policies.iter().enumerate() {
             let head = Head {
                 at,
                 principal: policy.principal_constraint().into(),
@@ -67,7 +77,7 @@ impl Slices {
     }
 
     /// The policies whose heads fit, and no other.
-    pub(crate) fn slice(&self, principal: &Lineage, action: &Lineage, resource: &Lineage) -> Arc<PolicySet> {
+    pub(crate) fn slice(&self, principal: &Lineage, action: &Lineage, resource: &Lineage) -> Arc<Slice> {
         let mut fitting = Vec::new();
         for by_principal in principal.keys().filter_map(|key| self.heads.get(&key)) {
             for heads in resource.keys().filter_map(|key| by_principal.get(&key)) {
@@ -90,16 +100,21 @@ impl Slices {
         self.policies.len()
     }
 
-    fn remember(&self, fitting: Box<[usize]>) -> Arc<PolicySet> {
-        let policies = fitting.iter().map(|at| self.policies[*at].clone());
-        let set =
-            Arc::new(PolicySet::from_policies(policies).expect("policies with different names are a set"));
+    fn remember(&self, fitting: Box<[usize]>) -> Arc<Slice> {
+        let mut mentions = Mentions::default();
+        let policies = fitting.iter().map(|at| {
+            let (policy, own) = &self.policies[*at];
+            mentions.join(own);
+            policy.clone()
+        });
+        let policies = PolicySet::from_policies(policies).expect("policies with different names are a set");
+        let slice = Arc::new(Slice { policies, mentions });
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
         if sets.len() >= REMEMBERED {
             sets.clear();
         }
-        sets.insert(fitting, Arc::clone(&set));
-        set
+        sets.insert(fitting, Arc::clone(&slice));
+        slice
     }
 }
 

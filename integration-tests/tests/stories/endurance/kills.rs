@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(3);
 struct Heard {
     /// Task and number of the record of each permit that was answered.
     permits: Vec<(String, u64)>,
-    /// Those of them whose outcome was acknowledged.
-    released: Vec<(String, u64)>,
+    /// Those of them whose answer might be released, and whether they changed something.
+    released: Vec<(String, u64, bool)>,
     /// Tasks whose end was acknowledged.
     ended: Vec<String>,
     /// Tasks whose process was killed.
@@ -151,7 +151,7 @@ impl Asker {
         self.heard.permits.push((task.clone(), verdict.seq));
         let released = gate.executed(verdict.id).await.ok()?;
         if released.reason.is_empty() {
-            self.heard.released.push((task, verdict.seq));
+            self.heard.released.push((task, verdict.seq, tool == "box/put"));
         }
         Some(())
     }

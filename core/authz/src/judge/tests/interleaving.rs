@@ -13,7 +13,7 @@ use crate::{
     Chain, Decision, Permit, Situation, ToolCall, World,
     chain::Standing,
     judge,
-    labels::{Descent, DomainLabels, Patterns, StoredLabels},
+    labels::{Descent, DomainLabels, StoredLabels},
     permit::Spent,
     testing::*,
 };
@@ -222,7 +222,7 @@ impl Run {
             return;
         };
         let stored = self.stored.of(&flight.call.tool().resource());
-        let mut carries = spent.carries(&stored, &Patterns::default(), b"");
+        let mut carries = spent.carries(&stored, &Label::default());
         if !self.raises {
             carries = Label::default();
         }

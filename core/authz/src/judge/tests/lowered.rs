@@ -69,19 +69,19 @@ fn what_a_transformer_answers_has_its_stores_label_less_the_drop_and_its_own() {
     assert_eq!((from, to), (&secret(), &Label::default()));
     let permit = Permit::from_record(verdict, durable(), NOW).unwrap();
     let spent = permit.spend(&size, NOW).unwrap();
-    let none = Patterns::default();
-    assert_eq!(spent.carries(&secret(), &none, b""), desks(), "also when the answer comes");
+    let none = Label::default();
+    assert_eq!(spent.carries(&secret(), &none), desks(), "also when the answer comes");
     let more = secret().join(&untrusted());
     assert_eq!(
-        spent.carries(&more, &none, b""),
+        spent.carries(&more, &none),
         desks().join(&untrusted()),
         "what came meanwhile was not recorded"
     );
     let top = Label { confidentiality: 3.try_into().unwrap(), ..Label::default() };
-    assert_eq!(spent.carries(&top, &none, b"").confidentiality, top.confidentiality);
+    assert_eq!(spent.carries(&top, &none).confidentiality, top.confidentiality);
     let found = Patterns::compile([("5000".to_owned(), secret())]).unwrap();
     assert_eq!(
-        spent.carries(&secret(), &found, b"5000"),
+        spent.carries(&secret(), &found.found_in(b"5000")),
         desks().join(&secret()),
         "what it let through is found"
     );
