@@ -2,6 +2,7 @@
 //! namespaces of this one.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use integration_tests::workload::{Workload, ids};
 use integration_tests::{Answer, Folder, Running, Writ, eventually, needs};
@@ -17,7 +18,9 @@ impl Cable {
     pub(crate) const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 
     pub(crate) fn lay() -> Self {
-        let names = ["a", "b"].map(|end| format!("writ-{end}-{}", std::process::id()));
+        static LAID: AtomicU32 = AtomicU32::new(0);
+        let number = LAID.fetch_add(1, Ordering::Relaxed);
+        let names = ["a", "b"].map(|end| format!("writ-{end}-{}-{number}", std::process::id()));
         for name in &names {
             ip(&["netns", "add", name]);
             ip(&["-n", name, "link", "set", "lo", "up"]);
