@@ -4,14 +4,18 @@
 use std::{
     error::Error,
     fs,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use attestors::node::server::{Config, NodeAttestors, Step, Surroundings};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 use spiffe::{Timestamp, TrustDomain};
 
 #[tokio::main(flavor = "current_thread")]
@@ -21,7 +25,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let root = params("root", true, 0);
     let root_file = folder.path().join("root.pem");
     fs::write(&root_file, root.self_signed(&key)?.pem())?;
-    let config: Config = serde_json::from_value(json!({ "x509pop": { "ca_bundle_path": root_file } }))?;
+    let (keys_file, cluster_file) = (folder.path().join("keys.json"), folder.path().join("kubeconfig"));
+    fs::write(&keys_file, published(&key)?.to_string())?;
+    fs::write(&cluster_file, nobody_there(&root_file).to_string())?;
+    let config: Config = serde_json::from_value(json!({
+        "x509pop": { "ca_bundle_path": root_file },
+        "oidc": [{
+            "issuer": ISSUER, "audience": "acme", "required_claims": { "sub": "ci" }, "jwks_file": keys_file,
+        }],
+        "k8s_psat": { "clusters": { "here": {
+            "service_account_allow_list": ["writ:agent"], "kube_config_file": cluster_file,
+        } } },
+    }))?;
     let trust_domain: TrustDomain = "acme.example".parse()?;
     let server = NodeAttestors::new(&config, &trust_domain)?;
 
@@ -33,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let issuer = names.get(n).map_or("root", |name| name);
         chain.push(signed(&params(own, n > 0, FILLING), &params(issuer, true, 0), &key)?);
     }
-    measure(&server, "chain", &payload(&chain), true).await?;
+    measure(&server, "x509pop", "chain", &payload(&chain), true).await?;
 
     // All of one name and one key, none of them issued by anybody who is trusted.
     let namesake = params("namesake", true, FILLING);
@@ -42,14 +57,62 @@ async fn main() -> Result<(), Box<dyn Error>> {
         _ => signed(&namesake, &namesake, &key),
     });
     let crowd = crowd.collect::<Result<Vec<_>, _>>()?;
-    measure(&server, "namesakes", &payload(&crowd), false).await?;
+    measure(&server, "x509pop", "namesakes", &payload(&crowd), false).await?;
 
     let noise = format!("{{\"certificates\":[{}\"\"]}}", "\"\",".repeat(MOST / 3 - 10));
-    measure(&server, "noise", noise.as_bytes(), false).await
+    measure(&server, "x509pop", "noise", noise.as_bytes(), false).await?;
+
+    // As long as a token may be, of an issuer that counts, and signed by nobody.
+    let forged = token();
+    measure(&server, "oidc", "forged", json!({ "token": forged }).to_string().as_bytes(), false).await?;
+    let lies = json!({ "token": "e30.".repeat(MOST / 5) }).to_string();
+    measure(&server, "oidc", "lies", lies.as_bytes(), false).await?;
+    // The same before a cluster is asked, and until its API server refuses the connection.
+    let lies = json!({ "cluster": "here", "token": "e30.".repeat(MOST / 5) }).to_string();
+    measure(&server, "k8s_psat", "untrue", lies.as_bytes(), false).await?;
+    let forged = json!({ "cluster": "here", "token": forged }).to_string();
+    measure(&server, "k8s_psat", "unasked", forged.as_bytes(), false).await
+}
+
+/// The key as an issuer publishes it.
+fn published(key: &KeyPair) -> Result<Value, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("key.pem");
+    fs::write(&file, key.serialize_pem())?;
+    let told = Command::new("openssl").args(["rsa", "-noout", "-modulus", "-in"]).arg(&file).output()?;
+    let modulus = String::from_utf8(told.stdout)?;
+    let modulus = modulus.trim().strip_prefix("Modulus=").ok_or("openssl named no modulus")?;
+    let bytes = |at: usize| u8::from_str_radix(&modulus[at..at + 2], 16);
+    let modulus = (0..modulus.len()).step_by(2).map(bytes).collect::<Result<Vec<_>, _>>()?;
+    let exponent = &EXPONENT.to_be_bytes()[3..];
+    let (n, e) = (URL_SAFE_NO_PAD.encode(modulus), URL_SAFE_NO_PAD.encode(exponent));
+    Ok(json!({ "keys": [{ "kty": "RSA", "alg": "RS256", "kid": "a", "n": n, "e": e }] }))
+}
+
+fn token() -> String {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let filling = "x".repeat(11_000);
+    let claims =
+        json!({ "iss": ISSUER, "aud": "acme", "sub": "ci", "iat": NOW, "exp": NOW + 300, "f": filling });
+    let header = json!({ "alg": "RS256", "kid": "a" });
+    format!("{}.{}.{}", part(header), part(claims), URL_SAFE_NO_PAD.encode([7; 512]))
+}
+
+/// A cluster whose API server nobody answers for.
+fn nobody_there(authority: &Path) -> Value {
+    json!({
+        "current-context": "c",
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "clusters": [{ "name": "c", "cluster": {
+            "server": "https://127.0.0.1:1", "certificate-authority": authority,
+        } }],
+        "users": [{ "name": "u", "user": { "token": "t" } }],
+    })
 }
 
 async fn measure(
     server: &NodeAttestors,
+    attestor: &str,
     name: &str,
     payload: &[u8],
     holds: bool,
@@ -59,7 +122,7 @@ async fn measure(
     let mut times = Vec::new();
     for _ in 0..200 {
         let begin = Instant::now();
-        let judged = server.begin("x509pop", payload, &Surroundings { now, bundle: &|_| None }).await;
+        let judged = server.begin(attestor, payload, &Surroundings { now, bundle: &|_| None }).await;
         times.push(begin.elapsed());
         assert_eq!(matches!(judged, Ok(Step::Asked { .. })), holds, "{name}");
     }
@@ -71,7 +134,7 @@ async fn measure(
 fn slow_key() -> Result<KeyPair, Box<dyn Error>> {
     let mut openssl = Command::new("openssl");
     openssl.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"]);
-    let made = openssl.args(["-pkeyopt", "rsa_keygen_pubexp:8589934591"]).output()?;
+    let made = openssl.args(["-pkeyopt", &format!("rsa_keygen_pubexp:{EXPONENT}")]).output()?;
     let pem = String::from_utf8(made.stdout)?;
     Ok(KeyPair::from_pem_and_sign_algo(&pem, &rcgen::PKCS_RSA_SHA256)?)
 }
@@ -120,6 +183,9 @@ fn report(name: &str, mut times: Vec<Duration>) {
     );
 }
 
+const ISSUER: &str = "https://issuer.example";
+/// The largest that is taken; each of its bits is one, which is slowest.
+const EXPONENT: u64 = 8_589_934_591;
 const NOW: i64 = 1_900_000_000;
 /// With the leaf as many as are taken.
 const INTERMEDIATES: usize = 7;

@@ -66,6 +66,7 @@ async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
     let (eight, decisions_rate) = place.crowd(8, Work::Decisions).await?;
     let (_, calls_rate) = place.crowd(8, Work::Calls).await?;
     let (begun, ended) = place.begin_and_end().await?;
+    let last_of_own = place.ended_by_itself().await?;
     let last_permit = place.ended_by_an_administrator().await?;
     let after_death = place.killed().await?;
     let (in_effect, slowest) = place.pushed(policies).await?;
@@ -76,6 +77,7 @@ async fn measure(mut place: Place, policies: usize) -> Result<Value, Failure> {
         "calls_rate": calls_rate,
         "begun": figures(begun),
         "ended": figures(ended),
+        "last_of_own": figures(last_of_own),
         "last_permit": figures(last_permit),
         "after_death": figures(after_death),
         "in_effect": figures(in_effect),
@@ -114,6 +116,26 @@ impl Place {
             ended.push(before.elapsed());
         }
         Ok((begun, ended))
+    }
+
+    /// From the moment in which a process asks for its task's end to the last permit for it.
+    async fn ended_by_itself(&self) -> Result<Vec<Duration>, Failure> {
+        let mut times = Vec::new();
+        for _ in 0..self.rounds {
+            let mut tasks = Tasks::connect(&self.workload).await?;
+            tasks.begin().await?;
+            let mut gate = Gate::open(&self.authz).await?;
+            gate.ask("read").await??;
+            let before = Instant::now();
+            let ending = tokio::spawn(async move { tasks.end().await.map_err(|error| error.to_string()) });
+            let mut last = before;
+            while gate.ask("read").await?.is_ok() {
+                last = Instant::now();
+            }
+            ending.await??;
+            times.push(last.duration_since(before));
+        }
+        Ok(times)
     }
 
     /// From an administrator's `task end` to the last permit at home.

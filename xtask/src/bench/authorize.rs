@@ -16,13 +16,19 @@ use crate::tools;
 const POLICIES: usize = 999;
 
 /// Key, name, whether the middle or the worst counts, and the target in milliseconds, where there is one.
-const TIMES: [(&str, &str, Which, Option<f64>); 11] = [
+const TIMES: [(&str, &str, Which, Option<f64>); 12] = [
     ("one", "a call judged and recorded, one client, p50, ms", Which::Middle, Some(0.4)),
     ("one", "a call judged and recorded, one client, p99, ms", Which::Worst, None),
     ("eight", "a call judged and recorded, 8 clients, p50, ms", Which::Middle, None),
     ("eight", "a call judged and recorded, 8 clients, p99, ms", Which::Worst, None),
     ("begun", "a task begins, with its SVID, p50, ms", Which::Middle, Some(5.0)),
     ("ended", "a task is ended by its process and that is acknowledged, p50, ms", Which::Middle, None),
+    (
+        "last_of_own",
+        "a process asks for its task's end to the last permit at home, p50, ms",
+        Which::Middle,
+        Some(0.3),
+    ),
     (
         "last_permit",
         "`task end` at the server to the last permit at home, p99, ms",

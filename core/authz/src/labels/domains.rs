@@ -6,24 +6,13 @@ use registry::scope::Label;
 
 /// The labels of processes and of the cgroups that they live in.
 ///
-/// A process's label follows its descent. A cgroup's is the join of all that ever lived in it, and counts for
-/// whoever's descent is not known: a daemon that forked twice, a process that was there before the agent.
+/// A cgroup's is the join of all that ever lived in it, and counts for whoever has none of its own: a daemon that
+/// forked twice, a process that was there before the agent.
 /// `P` names a process so that its name is never used again (pid, start time and boot), `C` a cgroup.
 #[derive(Clone, Debug)]
 pub struct DomainLabels<P, C> {
     processes: BTreeMap<P, Label>,
     cgroups: BTreeMap<C, Label>,
-}
-
-/// Where a process comes from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Descent<P> {
-    /// It was started from outside of every domain, by the agent or a container runtime: it knows nothing yet.
-    Outside,
-    /// It was forked by this one.
-    Of(P),
-    /// Nobody saw.
-    Unknown,
 }
 
 impl<P, C> Default for DomainLabels<P, C> {
@@ -33,24 +22,6 @@ impl<P, C> Default for DomainLabels<P, C> {
 }
 
 impl<P: Ord + Clone, C: Ord + Clone> DomainLabels<P, C> {
-    /// Takes a process in, with the label that its descent gives it. One that is known keeps the higher of
-    /// both. Of a forked one whose parent is not known, the cgroup's label counts.
-    pub fn enter(&mut self, process: &P, cgroup: &C, descent: &Descent<P>) -> Label {
-        let inherited = match descent {
-            Descent::Outside => Label::default(),
-            Descent::Of(parent) => match self.processes.get(parent) {
-                Some(label) => label.clone(),
-                None => self.of_cgroup(cgroup),
-            },
-            Descent::Unknown => self.of_cgroup(cgroup),
-        };
-        let label = self.processes.entry(process.clone()).or_default();
-        *label = label.join(&inherited);
-        let label = label.clone();
-        self.raise_cgroup(cgroup, &label);
-        label
-    }
-
     /// Joins a label into a process and its cgroup.
     pub fn raise(&mut self, process: &P, cgroup: &C, label: &Label) {
         let known = match self.processes.get(process) {
@@ -77,11 +48,6 @@ impl<P: Ord + Clone, C: Ord + Clone> DomainLabels<P, C> {
         self.cgroups.get(cgroup).cloned().unwrap_or_default()
     }
 
-    /// Forgets a process that has ended. Its children have theirs already; its cgroup keeps what it knew.
-    pub fn gone(&mut self, process: &P) {
-        self.processes.remove(process);
-    }
-
     /// Forgets a cgroup that was removed: nothing can live in it again.
     pub fn cgroup_gone(&mut self, cgroup: &C) {
         self.cgroups.remove(cgroup);
@@ -104,52 +70,40 @@ mod tests {
     }
 
     #[test]
-    fn a_label_follows_a_fork_and_an_orphan_gets_its_cgroups() {
+    fn whoever_has_no_label_of_its_own_has_that_of_its_cgroup() {
         let mut labels = DomainLabels::<u32, &str>::default();
-        labels.enter(&1, &"web", &Descent::Outside);
-        labels.raise(&1, &"web", &secret());
-        assert_eq!(labels.enter(&2, &"web", &Descent::Of(1)), secret());
-        labels.gone(&1);
-        assert_eq!(labels.of(&2, &"web"), secret(), "ending forgets nothing that a child may know");
-        assert_eq!(labels.enter(&3, &"web", &Descent::Unknown), secret());
-        assert_eq!(
-            labels.enter(&4, &"web", &Descent::Of(1)),
-            secret(),
-            "the parent is gone: the cgroup's counts"
-        );
-        assert_eq!(labels.enter(&5, &"web", &Descent::Outside), Label::default());
+        labels.raise(&1, &"web", &Label::default());
+        labels.raise(&2, &"web", &secret());
+        assert_eq!(labels.of(&1, &"web"), Label::default(), "it was known before");
+        assert_eq!(labels.of(&3, &"web"), secret(), "it may come from anybody there");
+        assert_eq!(labels.of(&3, &"mail"), Label::default());
+        labels.cgroup_gone(&"web");
+        assert_eq!(labels.of(&3, &"web"), Label::default(), "nothing can live there again");
     }
 
     #[test]
     fn a_process_that_moves_takes_its_label_along() {
         let mut labels = DomainLabels::<u32, &str>::default();
-        labels.enter(&1, &"a", &Descent::Outside);
         labels.raise(&1, &"a", &secret());
-        labels.enter(&1, &"b", &Descent::Outside);
+        labels.raise(&1, &"b", &Label::default());
         assert_eq!(labels.of_cgroup(&"b"), secret());
     }
 
     proptest! {
         #[test]
         fn whatever_happens_a_living_processs_label_never_falls(
-            steps in prop::collection::vec((0..4_u8, 0..6_u32, 0..6_u32, 0..2_u8, 0..4_u8), 1..60),
+            steps in prop::collection::vec((any::<bool>(), 0..6_u32, 0..6_u32, 0..2_u8, 0..4_u8), 1..60),
         ) {
             let mut labels = DomainLabels::<u32, u8>::default();
-            for (step, process, other, cgroup, level) in steps {
+            for (alone, process, other, cgroup, level) in steps {
                 let before: Vec<_> = (0..6).map(|p| labels.of(&p, &cgroup)).collect();
                 let label = Label { confidentiality: level.try_into().unwrap(), ..Label::default() };
-                let dead = (step == 3).then_some(process);
-                match step {
-                    0 => drop(labels.enter(&process, &cgroup, &Descent::Of(other))),
-                    1 => drop(labels.enter(&process, &cgroup, &Descent::Unknown)),
-                    2 => labels.raise(&process, &cgroup, &label),
-                    _ => labels.gone(&process),
+                match alone {
+                    true => labels.raise(&process, &cgroup, &label),
+                    false => labels.raise_all(&cgroup, &[process, other], &label),
                 }
                 for (p, before) in (0..6).zip(before) {
-                    // A process that is seen for the first time has a parent to take after instead of its cgroup.
-                    if dead != Some(p) && !(step == 0 && p == process) {
-                        prop_assert!(before.is_within(&labels.of(&p, &cgroup)));
-                    }
+                    prop_assert!(before.is_within(&labels.of(&p, &cgroup)));
                 }
             }
         }

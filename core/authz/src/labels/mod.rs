@@ -6,6 +6,6 @@ mod domains;
 mod patterns;
 mod stored;
 
-pub use domains::{Descent, DomainLabels};
+pub use domains::DomainLabels;
 pub use patterns::{BadPattern, Patterns};
 pub use stored::StoredLabels;

@@ -13,7 +13,7 @@ use crate::{
     Chain, Decision, Permit, Situation, ToolCall, World,
     chain::Standing,
     judge,
-    labels::{Descent, DomainLabels, StoredLabels},
+    labels::{DomainLabels, StoredLabels},
     permit::Spent,
     testing::*,
 };
@@ -134,7 +134,7 @@ impl Run {
     fn new(seed: u64, raises: bool) -> Self {
         let mut domains = DomainLabels::default();
         for memory in MEMORIES {
-            domains.enter(&memory, &(), &Descent::Outside);
+            domains.raise(&memory, &(), &Label::default());
         }
         Self {
             raises,
