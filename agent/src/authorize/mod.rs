@@ -46,7 +46,7 @@ pub(crate) struct Authorizer {
     home: Arc<Home>,
     spool: Spool,
     stored: Stored,
-    standings: Standings,
+    standings: Arc<Standings>,
     complaints: Complaints,
     gates: Arc<Gates>,
 }

@@ -52,7 +52,8 @@ impl Authorizer {
         let is_remembered = given.remembered.as_ref().is_some_and(|label| carries.is_within(label));
         let raises = !raised.is_empty() || !is_remembered;
         if given.effect == Effect::Read && !raises && self.home.labels.are_kept() {
-            self.record_later(given.live.id(), given.record, record);
+            // After a crash in the next milliseconds it is unknown.
+            self.standings.note_later(&self.spool, &given.record, record);
         } else {
             self.record(given.live.id(), &given.record, record).await?;
             self.remember(&given.live, &raised).await?;
@@ -65,34 +66,18 @@ impl Authorizer {
     }
 
     /// Makes the outcome of the call that `decided` permitted durable.
-    async fn record(&self, task: &TaskId, decided: &Record, outcome: Record) -> Result<(), Refused> {
+    async fn record(&self, task: &TaskId, decided: &Arc<Record>, outcome: Record) -> Result<(), Refused> {
         let outcome = Arc::new(outcome);
         self.standings.closing(decided);
         match self.spool.record(outcome.clone()).await {
             Ok(recorded) => self.standings.closed(decided, recorded.seq()),
             Err(error) => {
                 tracing::warn!(%task, %error, "an answer is kept back because it cannot be recorded");
-                self.spool.note(outcome);
-                self.standings.noted(decided);
+                self.standings.note(&self.spool, decided, outcome);
                 return Err(told(Code::Unrecorded));
             }
         }
         Ok(())
-    }
-
-    /// The same where nobody waits for it. After a crash in the next milliseconds the outcome is unknown.
-    fn record_later(self: &Arc<Self>, task: &TaskId, decided: Arc<Record>, outcome: Record) {
-        let outcome = Arc::new(outcome);
-        self.standings.closing(&decided);
-        let (authorizer, task, again) = (self.clone(), task.clone(), outcome.clone());
-        self.spool.record_later(outcome, move |recorded| match recorded {
-            Ok(recorded) => authorizer.standings.closed(&decided, recorded.seq()),
-            Err(error) => {
-                tracing::warn!(%task, %error, "an outcome is recorded from the room that is kept for endings");
-                authorizer.spool.note(again);
-                authorizer.standings.noted(&decided);
-            }
-        });
     }
 
     /// A call will have no answer. Where it may have been done it counts as done.
@@ -103,9 +88,8 @@ impl Authorizer {
             raised = given.live.chain.lock().raise(given.live.id(), &carries);
         }
         let label = given.live.chain.lock().label(given.live.id()).cloned();
-        // It has happened, or not; room is kept for saying so.
-        self.spool.note(records::outcome(&given.record, how, label.as_ref(), given.live.is_ended()));
-        self.standings.noted(&given.record);
+        let outcome = records::outcome(&given.record, how, label.as_ref(), given.live.is_ended());
+        self.standings.note(&self.spool, &given.record, outcome);
         let _ = self.remember(&given.live, &raised).await;
     }
 

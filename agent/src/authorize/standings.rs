@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audit::{Decision, Kind, Placed, Record};
+use audit::{Decision, Kind, Placed, Record, Recorded};
 use authz::{
     Code,
     chain::{Standing, State},
@@ -23,7 +23,10 @@ use registry::{
 use serde::{Deserialize, Serialize};
 
 use super::records;
-use crate::{spool::Spool, tasks::Home};
+use crate::{
+    spool::{Spool, Unrecorded},
+    tasks::Home,
+};
 
 /// What is kept, and the calls that have no outcome yet.
 pub(super) struct Standings {
@@ -41,8 +44,6 @@ struct Open {
     closing: BTreeSet<Call>,
     /// Those whose outcome became durable since the last time, with the number of its record.
     closed: BTreeMap<Call, u64>,
-    /// Those whose outcome was noted, and may not be durable yet; kept once more.
-    noted: BTreeMap<Call, (Arc<Record>, bool)>,
 }
 
 /// What the tasks of a former process had spent and read.
@@ -65,7 +66,7 @@ struct Kept {
 
 impl Standings {
     /// Reads what a former process left. Calls without an outcome are recorded as unknown, and count as done.
-    pub(super) fn open(dir: &Path, home: &Home, spool: &Spool) -> Result<(Self, Former), DiskError> {
+    pub(super) fn open(dir: &Path, home: &Home, spool: &Spool) -> Result<(Arc<Self>, Former), DiskError> {
         let path = dir.join(FILE);
         let failed = |source| DiskError::Io { action: "read", path: path.clone(), source };
         let kept = match read_private(&path, MOST_BYTES)? {
@@ -104,11 +105,14 @@ impl Standings {
                 standing.state = State::Suspended(Reason::AgentRestarted);
             }
         }
-        for record in unknown {
+        let standings = Arc::new(Self { path, open: Mutex::default(), settled: Condvar::new() });
+        for record in unknown.into_iter().map(Arc::new) {
             let labels = record.labels_out.as_ref().map(records::label);
-            spool.note(records::outcome(&record, super::How::Unknown, labels.as_ref(), false));
+            let outcome = records::outcome(&record, super::How::Unknown, labels.as_ref(), false);
+            standings.opened(&record);
+            standings.note(spool, &record, outcome);
         }
-        Ok((Self { path, open: Mutex::default(), settled: Condvar::new() }, former))
+        Ok((standings, former))
     }
 
     /// A call is about to be permitted.
@@ -135,13 +139,42 @@ impl Standings {
         self.settled.notify_all();
     }
 
-    /// Its outcome was noted, and will be durable in a moment.
-    pub(super) fn noted(&self, record: &Record) {
-        let mut open = self.open.lock();
-        open.closing.remove(&call(record));
-        if let Some(record) = open.calls.remove(&call(record)) {
-            open.noted.insert(call(&record), (record, false));
+    /// Notes its outcome: it has happened, or not, and room is kept for saying so.
+    pub(super) fn note(
+        self: &Arc<Self>,
+        spool: &Spool,
+        decided: &Arc<Record>,
+        outcome: impl Into<Arc<Record>>,
+    ) {
+        self.closing(decided);
+        spool.note_then(outcome, self.told(decided));
+    }
+
+    /// The same of one for which a few milliseconds do not matter.
+    pub(super) fn note_later(
+        self: &Arc<Self>,
+        spool: &Spool,
+        decided: &Arc<Record>,
+        outcome: impl Into<Arc<Record>>,
+    ) {
+        self.closing(decided);
+        spool.note_later(outcome, self.told(decided));
+    }
+
+    fn told(
+        self: &Arc<Self>,
+        decided: &Arc<Record>,
+    ) -> impl FnOnce(Result<Recorded, Unrecorded>) + Send + 'static {
+        let (standings, decided) = (self.clone(), decided.clone());
+        move |noted| match noted {
+            Ok(noted) => standings.closed(&decided, noted.seq()),
+            Err(_) => standings.not_closed(&decided), // a restart finds it without an outcome
         }
+    }
+
+    /// It will not be.
+    pub(super) fn not_closed(&self, record: &Record) {
+        self.open.lock().closing.remove(&call(record));
         self.settled.notify_all();
     }
 
@@ -161,7 +194,7 @@ impl Standings {
     /// Calls without an outcome up to this record. Whether one that is being recorded is among those is known in a moment.
     fn open_at(&self, seq: u64) -> Vec<Arc<Record>> {
         let mut open = self.open.lock();
-        let mut all = open.all();
+        let mut all: Vec<_> = open.calls.values().cloned().collect();
         let end = Instant::now() + SETTLED_WITHIN;
         while all.iter().any(|record| open.closing.contains(&call(record))) {
             if self.settled.wait_until(&mut open, end).timed_out() {
@@ -171,14 +204,6 @@ impl Standings {
         all.retain(|record| open.closed.get(&call(record)).is_none_or(|closed| *closed > seq));
         open.closed.clear();
         all
-    }
-}
-
-impl Open {
-    /// All of them; what was noted before the last time is durable by now.
-    fn all(&mut self) -> Vec<Arc<Record>> {
-        self.noted.retain(|_, (_, was_kept)| !std::mem::replace(was_kept, true));
-        self.calls.values().chain(self.noted.values().map(|(record, _)| record)).cloned().collect()
     }
 }
 
@@ -367,13 +392,6 @@ mod tests {
         let (former, unknown) = replay.end();
         assert_eq!(unknown.iter().map(|record| record.task_seq).collect::<Vec<_>>(), [Some(2)]);
         assert_eq!(former[&id(1)].spent.changes, 0, "what was kept has it already");
-    }
-
-    #[test]
-    fn what_was_noted_is_kept_once_more() {
-        let mut open = Open::default();
-        open.noted.insert(call(&permitted(1, 1, "net")), (permitted(1, 1, "net").into(), false));
-        assert_eq!([open.all().len(), open.all().len()], [1, 0]);
     }
 
     #[test]

@@ -266,9 +266,9 @@ impl Authorizer {
     }
 
     /// It was judged and recorded, and comes to nothing.
-    fn not_given(&self, live: &Live, record: &Record) {
-        self.standings.noted(record);
-        self.spool.note(records::outcome(record, How::NotSent, None, live.is_ended()));
+    fn not_given(&self, live: &Live, record: &Arc<Record>) {
+        let outcome = records::outcome(record, How::NotSent, None, live.is_ended());
+        self.standings.note(&self.spool, record, outcome);
     }
 }
 

@@ -39,7 +39,7 @@ pub use self::{
     reader::{Reader, Spooled},
 };
 use self::{
-    queue::{Answer, Asked, Queue},
+    queue::{Answer, Asked, Noted, Queue},
     segments::Shelf,
 };
 use crate::clock;
@@ -145,22 +145,34 @@ impl Spool {
         answered.await.unwrap_or(Err(Unrecorded::Stopped))
     }
 
-    /// Records something for which nobody waits: with others, or a few milliseconds later. `then` is told what became of
-    /// it, on the thread that all records wait for.
-    pub fn record_later(
+    /// Notes an ending. It has taken effect already and waits for nothing: the record follows, from room
+    /// that nothing else may use.
+    pub fn note(&self, record: impl Into<Arc<Record>>) {
+        self.note_then(record, |noted| {
+            if noted.is_err() {
+                tracing::error!(
+                    "an ending was not recorded, because the agent is stopping or its disk failed"
+                );
+            }
+        });
+    }
+
+    /// The same; `then` is told what became of it, on the thread that all records wait for. It holds no [`Spool`].
+    pub fn note_then(
         &self,
         record: impl Into<Arc<Record>>,
         then: impl FnOnce(Result<Recorded, Unrecorded>) + Send + 'static,
     ) {
-        self.queue.ask(Asked { record: record.into(), sealed: None, answer: Answer::Later(Box::new(then)) });
+        self.queue.note(Noted { record: record.into(), answer: Answer::Then(Box::new(then)) });
     }
 
-    /// Notes an ending. It has taken effect already and waits for nothing: the record follows, from room
-    /// that nothing else may use.
-    pub fn note(&self, record: impl Into<Arc<Record>>) {
-        if self.queue.note(record.into()).is_err() {
-            tracing::error!("an ending was not recorded, because the agent is stopping");
-        }
+    /// The same of what goes with others, or a few milliseconds later.
+    pub fn note_later(
+        &self,
+        record: impl Into<Arc<Record>>,
+        then: impl FnOnce(Result<Recorded, Unrecorded>) + Send + 'static,
+    ) {
+        self.queue.note_later(Noted { record: record.into(), answer: Answer::Then(Box::new(then)) });
     }
 
     /// Records a denial: singly as long as its task's budget lasts, then counted with others.
@@ -239,11 +251,13 @@ impl Spool {
             return; // it is counted on
         }
         for record in self.floods.lock().due(clock::now()) {
-            self.record_later(record, |told| {
+            let told = |told| {
                 if let Err(error) = told {
                     tracing::warn!(%error, "a count of denials was not recorded");
                 }
-            });
+            };
+            let (record, answer) = (Arc::new(record), Answer::Then(Box::new(told)));
+            self.queue.ask(Asked { record, sealed: None, answer });
         }
     }
 }

@@ -15,13 +15,19 @@ pub(super) struct Asked {
     pub(super) answer: Answer,
 }
 
+/// Something that has happened already, and who is told.
+pub(super) struct Noted {
+    pub(super) record: Arc<Record>,
+    pub(super) answer: Answer,
+}
+
 /// Who is told what became of a record.
 pub(super) enum Answer {
     Nobody,
     /// Somebody waits.
     Waits(oneshot::Sender<Told>),
-    /// Nobody waits, and this is done then, by the writer. Such records go with others, or a little later.
-    Later(Box<dyn FnOnce(Told) + Send>),
+    /// Nobody waits; this is done then, by the writer.
+    Then(Box<dyn FnOnce(Told) + Send>),
 }
 
 pub(super) type Told = Result<Recorded, Unrecorded>;
@@ -42,7 +48,7 @@ pub(super) struct Waiting {
     /// Since when there is something, if nobody waits for anything of it.
     pub(super) patient: Option<Instant>,
     pub(super) asked: VecDeque<Asked>,
-    pub(super) notes: VecDeque<Arc<Record>>,
+    pub(super) notes: VecDeque<Noted>,
     pub(super) known: Option<String>,
     /// Why another spool must begin.
     pub(super) anew: Option<String>,
@@ -58,7 +64,7 @@ impl Answer {
         match self {
             Self::Nobody => {}
             Self::Waits(answer) => drop(answer.send(told)), // whoever waited may have gone
-            Self::Later(then) => then(told),
+            Self::Then(then) => then(told),
         }
     }
 }
@@ -81,26 +87,35 @@ impl Queue {
             self.more.notify_one(); // perhaps there is room again
             return asked.answer.give(Err(why));
         }
-        let is_first = waiting.asked.is_empty() && waiting.notes.is_empty();
-        let is_patient = matches!(asked.answer, Answer::Later(_));
         waiting.asked.push_back(asked);
-        match (is_first, is_patient) {
-            (true, true) => waiting.patient = Some(Instant::now()),
-            (false, true) => return, // it goes with what is there
-            (_, false) => waiting.patient = None,
-        }
+        waiting.patient = None;
         self.more.notify_one();
     }
 
-    pub(super) fn note(&self, record: Arc<Record>) -> Result<(), Unrecorded> {
+    pub(super) fn note(&self, noted: Noted) {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
-            return Err(Unrecorded::Stopped);
+            drop(waiting);
+            return noted.answer.give(Err(Unrecorded::Stopped));
         }
-        waiting.notes.push_back(record);
+        waiting.notes.push_back(noted);
         waiting.patient = None;
         self.more.notify_one();
-        Ok(())
+    }
+
+    /// The same of what may wait a little for others.
+    pub(super) fn note_later(&self, noted: Noted) {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            drop(waiting);
+            return noted.answer.give(Err(Unrecorded::Stopped));
+        }
+        let is_first = waiting.asked.is_empty() && waiting.notes.is_empty();
+        waiting.notes.push_back(noted);
+        if is_first {
+            waiting.patient = Some(Instant::now());
+            self.more.notify_one();
+        }
     }
 
     pub(super) fn know(&self, node: String) {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{
     End, Terms, Unrecorded,
     open::{Begun, set_aside},
-    queue::{Answer, Asked, Queue, Waiting},
+    queue::{Answer, Asked, Noted, Queue, Waiting},
     segments::{SPARES, Segment, Shelf, sync_dir},
 };
 use crate::clock;
@@ -24,7 +24,7 @@ pub(super) struct Writer {
     end: watch::Sender<End>,
     begun: Begun,
     /// Endings for which there was no room at all.
-    held: VecDeque<Arc<Record>>,
+    held: VecDeque<Noted>,
     /// A spare segment is being made on another thread.
     making: bool,
     /// The last attempt to make one found no room.
@@ -206,11 +206,11 @@ impl Writer {
             }
         }
         let first = self.begun.first.take();
-        self.append(VecDeque::new(), first.into_iter().map(Arc::new).collect());
+        self.append(VecDeque::new(), first.into_iter().map(noted).collect());
         self.publish_trouble();
     }
 
-    fn append(&mut self, asked: VecDeque<Asked>, notes: VecDeque<Arc<Record>>) {
+    fn append(&mut self, asked: VecDeque<Asked>, notes: VecDeque<Noted>) {
         self.held.extend(notes);
         if self.broken || self.begun.marks.node.is_empty() {
             let why = if self.broken { Unrecorded::Broken } else { Unrecorded::Nameless };
@@ -219,19 +219,23 @@ impl Writer {
         }
         let mut group = Group::default();
         // What ends goes first: it waits for nothing.
-        while let Some(record) = self.held.pop_front() {
+        while let Some(Noted { record, answer }) = self.held.pop_front() {
             let link = self.begun.chain.link(&record);
             let link = link.or_else(|_| self.begun.chain.link(&record.shortened()));
             let Ok(link) = link else { continue }; // a shortened record always fits
-            if !self.put(&mut group, link, &Sealed(Vec::new()), Answer::Nobody, 0) {
-                self.held.push_front(record);
+            if let Err((_, answer)) = self.put(&mut group, link, &Sealed(Vec::new()), answer, 0) {
+                self.held.push_front(Noted { record, answer });
                 break;
             }
         }
         for Asked { record, sealed, answer } in asked {
             let sealed = sealed.unwrap_or(Sealed(Vec::new()));
             match self.begun.chain.link(&record) {
-                Ok(link) => drop(self.put(&mut group, link, &sealed, answer, 1)),
+                Ok(link) => {
+                    if let Err((why, answer)) = self.put(&mut group, link, &sealed, answer, 1) {
+                        answer.give(Err(why));
+                    }
+                }
                 Err(RecordError::Length(_) | RecordError::Form(_)) => {
                     answer.give(Err(Unrecorded::TooLong));
                 }
@@ -240,7 +244,8 @@ impl Writer {
         self.flush(group);
     }
 
-    /// Puts a record behind the group if there is room and `reserve` more segments are left after it.
+    /// Puts a record behind the group if there is room and `reserve` more segments are left after it; otherwise says why
+    /// not, and whom to tell.
     fn put(
         &mut self,
         group: &mut Group,
@@ -248,7 +253,7 @@ impl Writer {
         sealed: &Sealed,
         answer: Answer,
         reserve: usize,
-    ) -> bool {
+    ) -> Result<(), (Unrecorded, Answer)> {
         let synced = self.end.borrow().seq;
         let frame = Frame { seq: link.seq, synced, hash: link.hash, leaf: &link.leaf, sealed: &sealed.0 };
         debug_assert!(frame.len() <= MAX_FRAME);
@@ -268,14 +273,12 @@ impl Writer {
                 }
             }
             self.starved |= reserve > 0;
-            answer.give(Err(why));
-            return false;
+            return Err((why, answer));
         }
         if !fits {
             self.flush(std::mem::take(group));
             if !self.turn() {
-                answer.give(Err(Unrecorded::Broken));
-                return false;
+                return Err((Unrecorded::Broken, answer));
             }
             let synced = self.end.borrow().seq;
             Frame { synced, ..frame }.write(&mut group.bytes);
@@ -284,7 +287,7 @@ impl Writer {
         }
         self.begun.chain.take(&link);
         group.links.push((link, answer));
-        true
+        Ok(())
     }
 
     /// Makes a group durable and answers.
@@ -428,7 +431,7 @@ impl Writer {
             _ => return,
         };
         tracing::warn!(%kind, "room for audit records");
-        self.append(VecDeque::new(), [Arc::new(Record::new(kind, clock::now()))].into());
+        self.append(VecDeque::new(), [noted(Record::new(kind, clock::now()))].into());
     }
 
     fn fence(&mut self, error: &dyn std::fmt::Display) {
@@ -437,6 +440,10 @@ impl Writer {
         }
         self.broken = true;
     }
+}
+
+fn noted(record: Record) -> Noted {
+    Noted { record: Arc::new(record), answer: Answer::Nobody }
 }
 
 fn refuse(asked: Asked, why: Unrecorded) {

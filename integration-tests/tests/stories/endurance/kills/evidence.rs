@@ -120,7 +120,8 @@ impl Evidence {
             assert_eq!(*seq, place as u64 + 1, "a record is missing or comes twice");
         }
         for (place, outcomes) in &self.outcomes {
-            assert_eq!(outcomes.len(), 1, "{place:?}: {outcomes:?}");
+            let said = &self.said[place];
+            assert_eq!(outcomes.len(), 1, "{place:?} has another number of outcomes than one: {said:#?}");
         }
     }
 }
