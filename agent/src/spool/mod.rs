@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `writer` | the one thread that appends: whatever waits becomes durable by one sync |
 //! | `segments` | the files, and the room that is kept for endings |
+//! | `shares` | how much of the room each tenant has taken |
 //! | `open` | what a former process left |
 //! | `marks` | whose spool it is, and what the server has of it |
 //! | `reader` | reading on where an upload stopped |
@@ -20,6 +21,7 @@ mod open;
 mod queue;
 mod reader;
 mod segments;
+mod shares;
 mod upload;
 mod writer;
 
@@ -53,6 +55,8 @@ pub struct Terms {
     pub segment: u32,
     /// Bytes of all segments together; what the server has is deleted.
     pub most: u64,
+    /// Bytes of one tenant that the server does not have yet; beyond that only its endings are recorded.
+    pub share: u64,
     /// How much of what is denied is recorded singly.
     pub floods: audit::flood::Terms,
 }
@@ -95,6 +99,9 @@ pub enum Unrecorded {
         "no space is left for audit records; free some on the file system of the agent's state_dir, or let the server be reached"
     )]
     Full,
+    /// The records of one tenant have used up its share of the room.
+    #[error("its tenant has used up its share of the room for audit records; let the server be reached")]
+    Share,
     /// More waits than the disk keeps up with.
     #[error("the disk does not keep up with audit records")]
     Busy,
@@ -123,7 +130,8 @@ pub enum SpoolError {
 impl Terms {
     /// A spool in `dir` with the usual limits.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, segment: 1024 * 1024, most: 256 * 1024 * 1024, floods: audit::flood::Terms::default() }
+        let (most, floods) = (256 * 1024 * 1024, audit::flood::Terms::default());
+        Self { dir, segment: 1024 * 1024, most, share: most / 2, floods }
     }
 }
 
@@ -223,6 +231,12 @@ impl Spool {
         let mut acknowledged = self.acknowledged.subscribe();
         let has = acknowledged.wait_for(|(of, last)| *of == spool && *last >= seq);
         tokio::time::timeout(within, has).await.is_ok_and(|has| has.is_ok())
+    }
+
+    /// Whether the server has this record of the present spool.
+    pub fn is_acknowledged(&self, seq: u64) -> bool {
+        let (of, last) = *self.acknowledged.borrow();
+        of == self.end.borrow().spool && last >= seq
     }
 
     /// Sets this spool aside and begins another one: what the server has contradicts it.

@@ -27,6 +27,7 @@ use super::{
     marks::{MARKS, Marks},
     queue::Queue,
     segments::{self, Segment, Shelf, sync_dir},
+    shares::Shares,
     writer::Writer,
 };
 use crate::clock;
@@ -42,6 +43,8 @@ pub(super) struct Begun {
     /// The next segment's number.
     pub(super) number: u64,
     pub(super) marks: Marks,
+    /// What each tenant's records take of the room.
+    pub(super) shares: Shares,
     /// What must be recorded of the beginning.
     pub(super) first: Option<Record>,
 }
@@ -56,7 +59,7 @@ impl Spool {
         let begun = match node != marks.node && !marks.node.is_empty() {
             true => {
                 set_aside(&terms.dir)?;
-                Begun::anew(&node, format!("this node was {} before", marks.node))?
+                Begun::anew(&node, format!("this node was {} before", marks.node), terms.share)?
             }
             false => continued(&terms, marks, &node, key, &shelf)?,
         };
@@ -93,12 +96,15 @@ fn continued(
             for (_, path) in &listed {
                 fs::remove_file(path).map_err(failed("remove", path))?; // spare ones
             }
-            Begun::anew(node, "this node records for the first time".to_owned())
+            Begun::anew(node, "this node records for the first time".to_owned(), terms.share)
         }
         Found::Spool(Recovered { damage: Some(damage), .. }) | Found::Unreadable(damage) => {
-            damaged(dir, node, &damage)
+            damaged(terms, node, &damage)
         }
-        Found::Spool(found) => resumed(&listed, &slices, found, marks, node, shelf),
+        Found::Spool(found) => {
+            let shares = Shares::of(terms.share);
+            resumed(&listed, &slices, found, (marks, shares), node, shelf)
+        }
     }
 }
 
@@ -106,7 +112,7 @@ fn resumed(
     listed: &[(u64, PathBuf)],
     contents: &[&[u8]],
     found: Recovered,
-    marks: Marks,
+    (marks, mut shares): (Marks, Shares),
     node: &str,
     shelf: &Shelf,
 ) -> Result<Begun, SpoolError> {
@@ -114,7 +120,13 @@ fn resumed(
     for ((_, path), content) in listed.iter().zip(contents) {
         let segment = Segment::open(path).map_err(failed("open", path))?;
         match SegmentHeader::read(content) {
-            Begins::With(header) => shelf.put(path.clone(), header.first),
+            Begins::With(header) => {
+                shelf.put(path.clone(), header.first);
+                shares.turn();
+                for (_, frame) in &header.frames(content).frames {
+                    shares.take(tenant(frame.leaf).as_deref(), frame.len());
+                }
+            }
             Begins::Spare | Begins::Rubbish => {
                 let header = [0; SEGMENT_HEADER]; // perhaps half of one
                 segment.write(&header, 0).map_err(failed("write", path))?;
@@ -138,17 +150,28 @@ fn resumed(
         spares,
         number: listed.last().map_or(1, |(number, _)| number + 1),
         marks: Marks { node: node.to_owned(), ..marks },
+        shares,
         first,
     })
 }
 
+/// Whose record this is; one that says nothing to this version is nobody's.
+fn tenant(leaf: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Whose {
+        tenant: Option<String>,
+    }
+    serde_json::from_slice::<Whose>(leaf).ok()?.tenant
+}
+
 /// What no crash can have done stays for whoever looks into it; the records after it are another spool's.
-fn damaged(dir: &Path, node: &str, damage: &Damage) -> Result<Begun, SpoolError> {
-    let aside = set_aside(dir)?;
+fn damaged(terms: &Terms, node: &str, damage: &Damage) -> Result<Begun, SpoolError> {
+    let aside = set_aside(&terms.dir)?;
     tracing::error!(%damage, aside = %aside.display(), "the spool of audit records was altered outside of writ");
     Begun::anew(
         node,
         format!("the spool before was altered outside of writ: {damage}; it lies in {}", aside.display()),
+        terms.share,
     )
 }
 
@@ -169,7 +192,7 @@ pub(super) fn set_aside(dir: &Path) -> Result<PathBuf, SpoolError> {
 
 impl Begun {
     /// A spool without records.
-    pub(super) fn anew(node: &str, why: String) -> Result<Self, SpoolError> {
+    pub(super) fn anew(node: &str, why: String, share: u64) -> Result<Self, SpoolError> {
         let mut id = [0; 16];
         let random = SystemRandom::new().fill(&mut id);
         random.map_err(|_| SpoolError::Start("the operating system gives no randomness".to_owned()))?;
@@ -182,6 +205,7 @@ impl Begun {
             spares: VecDeque::new(),
             number: 1,
             marks: Marks::of(node),
+            shares: Shares::of(share),
             first: Some(Record { reason: Some(why), ..Record::new(Kind::SpoolBegin, clock::now()) }),
         })
     }

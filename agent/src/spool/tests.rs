@@ -166,6 +166,36 @@ async fn without_room_nothing_is_permitted_endings_are_noted_and_later_it_goes_o
 }
 
 #[tokio::test]
+async fn a_tenant_that_has_used_up_its_share_is_stopped_and_no_other() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), key());
+    let terms = Terms { share: 3 * 64 * 1024, ..small(dir.path()) };
+    let of = |tenant: &str, n| Record { tenant: Some(tenant.to_owned()), ..record(n) };
+    let mut spool = Spool::open(terms.clone(), Some(NODE), &key).unwrap();
+    let mut last = 0;
+    while spool.record(of("loud", last)).await.is_ok() {
+        last += 1;
+    }
+    assert!((300..600).contains(&last), "{last}");
+    for _ in 0..2 {
+        assert_eq!(spool.record(of("loud", 0)).await, Err(Unrecorded::Share));
+        assert_eq!(spool.trouble(), None, "nobody else is troubled");
+        spool.record(of("quiet", 1)).await.unwrap();
+        let mut end = spool.end();
+        let before = end.borrow().seq;
+        spool.note(Record { kind: Kind::TaskEnd, ..of("loud", 2) });
+        end.wait_for(|end| end.seq > before).await.unwrap();
+        drop(spool);
+        spool = Spool::open(terms.clone(), Some(NODE), &key).unwrap(); // it is known after a restart
+    }
+    assert_eq!(spool.record(of("loud", 0)).await, Err(Unrecorded::Share));
+    let id = spool.end().borrow().spool;
+    spool.acknowledge(id, last / 2);
+    spool.record(of("loud", 3)).await.unwrap();
+    let told = |kind| all(&spool).iter().filter(|placed| placed.record.kind == kind).count();
+    assert_eq!((told(Kind::SpoolFull), told(Kind::SpoolRoom)), (3, 1), "once in each life of the agent");
+}
+
+#[tokio::test]
 async fn a_record_that_is_too_long_is_refused_and_an_ending_is_shortened() {
     let (dir, key) = (tempfile::tempdir().unwrap(), key());
     let spool = Spool::open(small(dir.path()), Some(NODE), &key).unwrap();
@@ -174,6 +204,20 @@ async fn a_record_that_is_too_long_is_refused_and_an_ending_is_shortened() {
     spool.note(long);
     spool.end().wait_for(|end| end.seq == 2).await.unwrap();
     assert_eq!(all(&spool)[1].record.task.as_deref(), Some("task-1"));
+}
+
+#[tokio::test]
+async fn what_may_wait_is_written_soon_or_with_what_may_not() {
+    let (dir, key) = (tempfile::tempdir().unwrap(), key());
+    let spool = Spool::open(small(dir.path()), Some(NODE), &key).unwrap();
+    let mut end = spool.end();
+    spool.note_later(record(1), |noted| assert_eq!(noted.unwrap().seq(), 2));
+    end.wait_for(|end| end.seq == 2).await.unwrap(); // by itself
+    for n in 0..100 {
+        spool.note_later(record(n), |noted| assert!(noted.is_ok()));
+    }
+    assert_eq!(spool.record(record(0)).await.unwrap().seq(), 103, "behind what came before it");
+    assert_eq!(all(&spool).len(), 103);
 }
 
 #[tokio::test]

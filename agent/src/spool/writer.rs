@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fs, io, sync::Arc, thread, time::Duration};
 
 use audit::{
     Chain, Kind, Link, Record, RecordError, Sealed,
-    spool::{Frame, MAX_FRAME, SEGMENT_HEADER, SegmentHeader, SpoolId},
+    spool::{FRAME_HEADER, Frame, MAX_FRAME, SEGMENT_HEADER, SegmentHeader, SpoolId},
 };
 use tokio::sync::watch;
 
@@ -180,7 +180,7 @@ impl Writer {
         }
         let anew = set_aside(&self.terms.dir).and_then(|aside| {
             tracing::error!(aside = %aside.display(), "another spool of audit records begins: {why}");
-            Begun::anew(node, why)
+            Begun::anew(node, why, self.terms.share)
         });
         match anew {
             Ok(begun) => self.begun = begun,
@@ -223,16 +223,25 @@ impl Writer {
             let link = self.begun.chain.link(&record);
             let link = link.or_else(|_| self.begun.chain.link(&record.shortened()));
             let Ok(link) = link else { continue }; // a shortened record always fits
-            if let Err((_, answer)) = self.put(&mut group, link, &Sealed(Vec::new()), answer, 0) {
+            let none = Sealed(Vec::new());
+            if let Err((_, answer)) = self.put(&mut group, link, record.tenant.as_deref(), &none, answer, 0) {
                 self.held.push_front(Noted { record, answer });
                 break;
             }
         }
+        let mut stopped = VecDeque::new();
         for Asked { record, sealed, answer } in asked {
+            let tenant = record.tenant.as_deref();
+            // Counts of denials are few, and tell of many.
+            if record.kind != Kind::Denials && self.begun.shares.is_used_up(tenant) {
+                stopped.extend(tenant.filter(|tenant| self.begun.shares.refuse(tenant)).map(str::to_owned));
+                answer.give(Err(Unrecorded::Share));
+                continue;
+            }
             let sealed = sealed.unwrap_or(Sealed(Vec::new()));
             match self.begun.chain.link(&record) {
                 Ok(link) => {
-                    if let Err((why, answer)) = self.put(&mut group, link, &sealed, answer, 1) {
+                    if let Err((why, answer)) = self.put(&mut group, link, tenant, &sealed, answer, 1) {
                         answer.give(Err(why));
                     }
                 }
@@ -242,6 +251,19 @@ impl Writer {
             }
         }
         self.flush(group);
+        self.tell_of_shares(Kind::SpoolFull, stopped);
+    }
+
+    /// Records whose share of the room is used up, and who has room again.
+    fn tell_of_shares(&mut self, kind: Kind, tenants: impl IntoIterator<Item = String>) {
+        let told = |tenant: String| {
+            tracing::warn!(%kind, tenant, "a tenant's share of the room for audit records");
+            noted(Record { tenant: Some(tenant), ..Record::new(kind, clock::now()) })
+        };
+        let told: VecDeque<_> = tenants.into_iter().map(told).collect();
+        if !told.is_empty() {
+            self.append(VecDeque::new(), told);
+        }
     }
 
     /// Puts a record behind the group if there is room and `reserve` more segments are left after it; otherwise says why
@@ -250,6 +272,7 @@ impl Writer {
         &mut self,
         group: &mut Group,
         link: Link,
+        tenant: Option<&str>,
         sealed: &Sealed,
         answer: Answer,
         reserve: usize,
@@ -269,7 +292,7 @@ impl Writer {
                 self.flush(std::mem::take(group));
                 self.await_spare();
                 if self.begun.spares.len() > ready {
-                    return self.put(group, link, sealed, answer, reserve);
+                    return self.put(group, link, tenant, sealed, answer, reserve);
                 }
             }
             self.starved |= reserve > 0;
@@ -285,6 +308,7 @@ impl Writer {
         } else {
             frame.write(&mut group.bytes);
         }
+        self.begun.shares.take(tenant, FRAME_HEADER + link.leaf.len() + sealed.0.len());
         self.begun.chain.take(&link);
         group.links.push((link, answer));
         Ok(())
@@ -330,6 +354,7 @@ impl Writer {
         match next.write(&header.to_bytes(), 0) {
             Ok(()) => {
                 self.shelf.put(next.path.clone(), header.first);
+                self.begun.shares.turn();
                 self.begun.current = Some((next, SEGMENT_HEADER as u64));
                 self.make_spares();
                 !self.broken
@@ -362,6 +387,8 @@ impl Writer {
             tracing::warn!(%error, "the deletion of segments is not durable yet");
         }
         self.try_at = std::time::Instant::now();
+        let again = self.begun.shares.forget(gone.len());
+        self.tell_of_shares(Kind::SpoolRoom, again);
     }
 
     /// Has another segment made beside the writing, so that nobody waits for it.
