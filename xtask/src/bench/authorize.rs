@@ -16,7 +16,7 @@ use crate::tools;
 const POLICIES: usize = 999;
 
 /// Key, name, whether the middle or the worst counts, and the target in milliseconds, where there is one.
-const TIMES: [(&str, &str, Which, Option<f64>); 12] = [
+const TIMES: [(&str, &str, Which, Option<f64>); 14] = [
     ("one", "a call judged and recorded, one client, p50, ms", Which::Middle, Some(0.4)),
     ("one", "a call judged and recorded, one client, p99, ms", Which::Worst, None),
     ("eight", "a call judged and recorded, 8 clients, p50, ms", Which::Middle, None),
@@ -27,6 +27,12 @@ const TIMES: [(&str, &str, Which, Option<f64>); 12] = [
         "last_of_own",
         "a process asks for its task's end to the last permit at home, p50, ms",
         Which::Middle,
+        Some(0.3),
+    ),
+    (
+        "last_of_own",
+        "a process asks for its task's end to the last permit at home, p99, ms",
+        Which::Worst,
         Some(0.3),
     ),
     (
@@ -54,6 +60,7 @@ const TIMES: [(&str, &str, Which, Option<f64>); 12] = [
         None,
     ),
     ("slowest_meanwhile", "slowest decision meanwhile, p50 of the pushes, ms", Which::Middle, None),
+    ("slowest_meanwhile", "slowest decision meanwhile, p99 of the pushes, ms", Which::Worst, None),
 ];
 
 #[derive(Clone, Copy)]
