@@ -90,17 +90,26 @@ impl Authorizer {
         // What a former agent kept is all that is known of tasks that are not taken up yet: it stays until they are.
         self.home.taken_up().await;
         loop {
+            let is_closed = self.home.closings.is_empty();
+            let changed = tokio::select! {
+                changed = end.changed() => changed.map(|()| true),
+                () = tokio::time::sleep(KEPT_EVERY), if !is_closed => Ok(false),
+            };
             // An error means that the spool's writer has ended, and then nothing is permitted any more.
-            if end.changed().await.is_err() {
-                return std::future::pending().await;
+            let Ok(changed) = changed else { return std::future::pending().await };
+            if changed {
+                self.keep_standings_once().await;
             }
-            let keeping = self.clone();
-            let kept =
-                tokio::task::spawn_blocking(move || keeping.standings.keep(&keeping.home, &keeping.spool));
-            if let Ok(Err(error)) = kept.await {
-                tracing::error!(%error, "what tasks have spent is not kept; if the agent ends now, they are suspended");
-            }
+            self.standings.close_ended(&self.home, &self.spool);
             tokio::time::sleep(KEPT_EVERY).await;
+        }
+    }
+
+    async fn keep_standings_once(self: &Arc<Self>) {
+        let keeping = self.clone();
+        let keep = move || keeping.standings.keep(&keeping.home, &keeping.spool);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(keep).await {
+            tracing::error!(%error, "what tasks have spent is not kept; if the agent ends now, they are suspended");
         }
     }
 

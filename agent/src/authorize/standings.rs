@@ -62,6 +62,9 @@ struct Kept {
     tasks: Former,
     /// Calls that were permitted and have no outcome.
     open: Vec<Record>,
+    /// Ends of tasks that are not closed.
+    #[serde(default)]
+    ended: Vec<Record>,
 }
 
 impl Standings {
@@ -81,7 +84,7 @@ impl Standings {
         spool.digested(end.spool, if is_known { kept.seq } else { 0 });
         let tasks = home.records.load().map_err(failed)?;
         let lines = tasks.iter().map(|task| (task.grant.id.clone(), task.grant.parent.clone())).collect();
-        let mut replay = Replay::of(kept.tasks, kept.open, lines);
+        let mut replay = Replay::of(kept.tasks, kept.open, kept.ended, lines);
         // An outcome may have become durable just before it was known to be: it is looked for a little further back.
         let from = if is_known { kept.seq } else { 0 };
         let mut reader = spool.reader(from.saturating_sub(LOOKED_BACK).max(spool.oldest().saturating_sub(1)));
@@ -99,6 +102,7 @@ impl Standings {
                 }
             }
         }
+        replay.ended.values().for_each(|ended| home.closings.ended(ended.clone()));
         let (mut former, unknown) = replay.end();
         if !is_known {
             for standing in former.values_mut().filter(|standing| standing.state == State::Active) {
@@ -185,10 +189,31 @@ impl Standings {
         let standing =
             |live: &crate::tasks::Live| Some((live.id().clone(), live.chain.lock().standing(live.id())?));
         let tasks = home.book.all().iter().filter_map(|live| standing(live)).collect();
-        let kept = Kept { spool: end.spool.to_string(), seq: end.seq, tasks, open };
+        let ended = home.closings.open();
+        let kept = Kept { spool: end.spool.to_string(), seq: end.seq, tasks, open, ended };
         write_private(&self.path, &serde_json::to_vec(&kept)?).map_err(io::Error::other)?;
         spool.digested(end.spool, end.seq);
         Ok(())
+    }
+
+    /// Records that tasks are closed: they have ended, the server knows, and each of their calls has an outcome. Then the
+    /// server is told that, too.
+    pub(super) fn close_ended(&self, home: &Home, spool: &Spool) {
+        let may = |task: &str| task.parse().is_ok_and(|id| !home.is_untold(&id)) && !self.is_open(task);
+        for record in home.closings.close(may) {
+            let (closings, task) = (home.closings.clone(), record.task.clone().unwrap_or_default());
+            let told = move |noted: Result<Recorded, _>| {
+                closings.closed(&task, noted.ok().map(|noted| noted.seq()));
+            };
+            spool.note_then(record, told);
+        }
+        home.closings.to_tell(|seq| spool.is_acknowledged(seq)).iter().for_each(|task| home.tell_close(task));
+    }
+
+    /// Whether a call of this task has no outcome.
+    fn is_open(&self, task: &str) -> bool {
+        let of_task = (task.to_owned(), 0)..=(task.to_owned(), u64::MAX);
+        self.open.lock().calls.range(of_task).next().is_some()
     }
 
     /// Calls without an outcome up to this record. Whether one that is being recorded is among those is known in a moment.
@@ -215,18 +240,28 @@ fn call(record: &Record) -> Call {
 struct Replay {
     tasks: Former,
     open: BTreeMap<Call, Record>,
+    /// Ends of tasks that are not closed, by their names.
+    ended: BTreeMap<String, Record>,
     parents: BTreeMap<TaskId, Option<TaskId>>,
 }
 
 impl Replay {
-    fn of(mut tasks: Former, open: Vec<Record>, parents: BTreeMap<TaskId, Option<TaskId>>) -> Self {
+    fn of(
+        mut tasks: Former,
+        open: Vec<Record>,
+        ended: Vec<Record>,
+        parents: BTreeMap<TaskId, Option<TaskId>>,
+    ) -> Self {
         for id in parents.keys() {
             tasks.entry(id.clone()).or_default();
         }
-        Self { tasks, open: open.into_iter().map(|record| (call(&record), record)).collect(), parents }
+        let open = open.into_iter().map(|record| (call(&record), record)).collect();
+        let ended = ended.into_iter().filter_map(|end| Some((end.task.clone()?, end))).collect();
+        Self { tasks, open, ended, parents }
     }
 
     fn take(&mut self, record: Record) {
+        self.turn(&record);
         let Some(id) = record.task.as_deref().and_then(|id| id.parse::<TaskId>().ok()) else { return };
         if let (Some(standing), Some(seq)) = (self.tasks.get_mut(&id), record.task_seq) {
             standing.seq = standing.seq.max(seq);
@@ -263,8 +298,19 @@ impl Replay {
         }
     }
 
-    /// What was kept has this in it, but perhaps not that a call was closed by it.
+    /// A task ended, or was closed.
+    fn turn(&mut self, record: &Record) {
+        let Some(task) = &record.task else { return };
+        match record.kind {
+            Kind::TaskEnd => drop(self.ended.insert(task.clone(), record.clone())),
+            Kind::TaskClose => drop(self.ended.remove(task)),
+            _ => {}
+        }
+    }
+
+    /// What was kept has this in it, but perhaps not that a call or a task was closed by it, or that a task ended.
     fn look_back_at(&mut self, record: &Record) {
+        self.turn(record);
         if record.kind == Kind::Outcome {
             self.open.remove(&call(record));
         }
@@ -363,7 +409,7 @@ mod tests {
     }
 
     fn replay() -> Replay {
-        Replay::of(Former::new(), Vec::new(), [(id(1), None), (id(2), Some(id(1)))].into())
+        Replay::of(Former::new(), Vec::new(), Vec::new(), [(id(1), None), (id(2), Some(id(1)))].into())
     }
 
     #[test]
@@ -386,12 +432,25 @@ mod tests {
     #[test]
     fn an_outcome_that_was_durable_before_it_was_known_to_be_is_not_told_twice() {
         let open = vec![permitted(1, 1, "net"), permitted(1, 2, "net")];
-        let mut replay = Replay::of(Former::new(), open, [(id(1), None)].into());
+        let mut replay = Replay::of(Former::new(), open, Vec::new(), [(id(1), None)].into());
         replay.look_back_at(&permitted(1, 1, "net"));
         replay.look_back_at(&record(Kind::Outcome, 1, 1));
         let (former, unknown) = replay.end();
         assert_eq!(unknown.iter().map(|record| record.task_seq).collect::<Vec<_>>(), [Some(2)]);
         assert_eq!(former[&id(1)].spent.changes, 0, "what was kept has it already");
+    }
+
+    #[test]
+    fn what_has_ended_and_was_not_closed_is_to_be_closed_after_a_crash_too() {
+        let ended = vec![record(Kind::TaskEnd, 1, 0)];
+        let mut replay = Replay::of(Former::new(), Vec::new(), ended, BTreeMap::new());
+        replay.look_back_at(&record(Kind::TaskEnd, 2, 0)); // noted just before what was kept
+        replay.take(record(Kind::TaskEnd, 3, 0));
+        replay.take(record(Kind::TaskEnd, 4, 0));
+        replay.take(record(Kind::TaskClose, 3, 0));
+        replay.look_back_at(&record(Kind::TaskClose, 1, 0));
+        let names: Vec<_> = replay.ended.into_keys().collect();
+        assert_eq!(names, [id(2).to_string(), id(4).to_string()]);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use audit::Kind;
 use registry::objects::{Reason, TaskId};
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -63,8 +62,7 @@ async fn finish(
     // 4. It is recorded, and told to the server as often as it takes.
     for (live, untold) in ended {
         tracing::info!(task = %live.id(), reason = untold.reason.as_str(), "a task ended");
-        home.note(Kind::TaskEnd, &live.grant, untold.reason);
-        home.tell(live.id(), untold);
+        home.tell_end(&live.grant, untold);
     }
     // 5. Domains keep their labels; what is gone with its processes is forgotten.
     home.book.forget_cgroups();

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     Book, Config, Live,
+    closings::Closings,
     domain::Place,
     fresh::{Head, Heads},
     governance::{Governed, Governing},
@@ -29,6 +30,7 @@ use super::{
     keys::Keys,
     labels::Labels,
     record,
+    telling::Word,
 };
 use crate::{
     clock,
@@ -59,10 +61,12 @@ pub(crate) struct Home {
     pub(super) watch: Arc<Watch>,
     heads: watch::Sender<Heads>,
     /// What the server has not been told yet; it is kept on disk too, where that has room.
-    pub(super) pending: Mutex<BTreeMap<TaskId, Untold>>,
+    pub(super) pending: Mutex<BTreeMap<TaskId, Word>>,
     pub(super) untold: Notify,
     /// How tasks stood in the view last.
     in_view: Mutex<HashMap<TaskId, TaskState>>,
+    /// Tasks that have ended and are not closed.
+    pub(crate) closings: Arc<Closings>,
     standings: OnceLock<Standings>,
     spool: OnceLock<Spool>,
     /// Whether the tasks of a former agent are taken up, those that can be.
@@ -96,6 +100,7 @@ impl Home {
             pending: Mutex::default(),
             untold: Notify::new(),
             in_view: Mutex::default(),
+            closings: Arc::default(),
             standings: OnceLock::new(),
             spool: OnceLock::new(),
             taken_up: watch::Sender::default(),
@@ -124,11 +129,18 @@ impl Home {
         }
     }
 
-    /// Records what took authority away: it has taken effect, and nothing waits for this.
-    pub(crate) fn note(&self, kind: Kind, task: &Task, reason: Reason) {
-        if let Some(spool) = self.spool.get() {
-            spool.note(record::of(kind, task, Some(reason), None, clock::now()));
+    /// A task has ended, and nothing waits for this: it is recorded, unless a former agent did that, and told to the server
+    /// as often as it takes.
+    pub(crate) fn tell_end(&self, task: &Task, untold: Untold) {
+        if self.closings.has(task.id.as_str()) {
+            return self.tell(&task.id, untold);
         }
+        let record = record::of(Kind::TaskEnd, task, Some(untold.reason), None, clock::now());
+        if let Some(spool) = self.spool.get() {
+            spool.note(record.clone());
+        }
+        self.tell(&task.id, untold);
+        self.closings.ended(record);
     }
 
     pub(super) fn standing(&self, id: &TaskId) -> Option<Standing> {
@@ -229,8 +241,20 @@ impl Home {
 
     /// Has the server told, as often as it takes.
     pub(crate) fn tell(&self, id: &TaskId, untold: Untold) {
-        self.pending.lock().insert(id.clone(), untold);
+        self.pending.lock().insert(id.clone(), Word::Changed(untold));
         self.untold.notify_one();
+    }
+
+    /// The server is told that a task is closed.
+    pub(crate) fn tell_close(&self, task: &str) {
+        let Ok(id) = task.parse() else { return self.closings.forget(task) };
+        self.pending.lock().insert(id, Word::Closed(clock::now()));
+        self.untold.notify_one();
+    }
+
+    /// Whether the server has something to hear of this task.
+    pub(crate) fn is_untold(&self, id: &TaskId) -> bool {
+        self.pending.lock().contains_key(id)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Live>> {

@@ -114,6 +114,11 @@ impl Records {
         self.write(&kept)
     }
 
+    /// Keeps the end of a task that is not taken up again.
+    pub(super) fn end(&self, kept: Kept, untold: Untold) -> io::Result<()> {
+        self.write(&Kept { untold: Some(untold), ..kept })
+    }
+
     /// The place of a kept task, for whoever takes it up again.
     pub(super) fn place(kept: &Kept) -> Place {
         kept.place.clone()

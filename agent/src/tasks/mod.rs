@@ -12,6 +12,7 @@
 //! | `home` | where all of that meets |
 //! | `begin`, `grant`, `id` | a task begins |
 //! | `ends` | what ends it by itself, and the renewal of its SVID until then |
+//! | `closings` | what has ended is closed when nothing of it is open |
 //! | `take_up` | the agent was restarted |
 //! | `hearing`, `telling` | the server's word, and word to the server |
 //! | `keys` | the keys of tenants, for what the audit trail says of arguments |
@@ -24,6 +25,7 @@
 pub(crate) mod acting;
 pub(crate) mod begin;
 pub(crate) mod book;
+pub(crate) mod closings;
 pub(crate) mod config;
 pub(crate) mod domain;
 mod ends;

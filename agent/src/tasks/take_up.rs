@@ -53,23 +53,37 @@ impl Home {
             match kept.untold {
                 Some(untold) if untold.ended => {
                     cgroup.into_iter().for_each(|cgroup| self.book.spent(cgroup));
-                    self.tell(&id, untold);
+                    self.tell_end(&kept.grant, untold);
                 }
                 _ => {
                     let untold = kept.untold;
-                    match self.resume_kept(kept) {
+                    // INVARIANT: nothing leaves `ended`, also where its record is all that reached the disk.
+                    let resumed = match self.closings.has(id.as_str()) {
+                        true => Err("its end is on record".to_owned()),
+                        false => self.resume_kept(kept.clone()),
+                    };
+                    match resumed {
                         Ok(suspended) => {
                             untold.or(suspended).iter().for_each(|untold| self.tell(&id, *untold));
                         }
                         Err(why) => {
                             tracing::warn!(task = %id, why, "a task does not outlive the restart of its agent");
                             cgroup.into_iter().for_each(|cgroup| self.book.spent(cgroup));
-                            self.tell(&id, Untold::ended(Reason::AgentRestarted, clock::now()));
+                            self.end_kept(kept);
                         }
                     }
                 }
             }
         }
+    }
+
+    /// A task is not taken up again: it has ended, as if that had been here.
+    fn end_kept(&self, kept: Kept) {
+        let (grant, ended) = (kept.grant.clone(), Untold::ended(Reason::AgentRestarted, clock::now()));
+        if let Err(error) = self.records.end(kept, ended) {
+            tracing::error!(task = %grant.id, %error, "the end of a task was not kept; the server is told nevertheless");
+        }
+        self.tell_end(&grant, ended);
     }
 
     /// What is given back the server does not know yet: nobody knows what the task had spent, so it waits for somebody who

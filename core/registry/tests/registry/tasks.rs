@@ -309,6 +309,29 @@ fn a_home_takes_away_and_never_gives_back() {
 }
 
 #[test]
+fn a_home_that_tells_what_an_administrator_did_is_told_that_it_is_so() {
+    let mut work = Work::new();
+    let task = work.begin(json!({})).unwrap();
+    let tell = |work: &mut Work, to| {
+        let (node, at) = (task.home.clone(), work.world.now);
+        work.world
+            .run(ChangeTasks { node, changes: vec![HomeChange { task: task.id.clone(), to, at }] })
+            .remove(0)
+    };
+    for to in [To::Suspended(Reason::Administrator), To::Ended(Reason::Administrator)] {
+        assert_refused(tell(&mut work, to), "not for a node to say");
+    }
+    work.world.run(SuspendTask { id: task.id.clone(), why: "looking".to_owned() }).unwrap();
+    tell(&mut work, To::Suspended(Reason::Administrator)).unwrap();
+    assert_refused(tell(&mut work, To::Ended(Reason::ActorDisabled)), "not for a node to say");
+    work.world.run(EndTask { id: task.id.clone(), why: "looked".to_owned() }).unwrap();
+    for to in [To::Suspended(Reason::Administrator), To::Ended(Reason::ActorDisabled)] {
+        tell(&mut work, to).unwrap();
+    }
+    assert_eq!(work.state(&task), "ended: administrator");
+}
+
+#[test]
 fn an_administrator_suspends_resumes_and_ends() {
     let mut work = Work::new();
     let task = work.begin(json!({})).unwrap();

@@ -29,9 +29,13 @@ fn a_disabled_actors_long_call_is_cut_and_what_was_permitted_before_is_not_any_m
     agent.denied("files/read_text_file", file(&guarded, "docs/plain.txt"), "no_task");
     assert!(agent.ask(json!(["begin", "desk"]))["refused"].is_string(), "none begins");
     guarded.ended(&task, "actor_disabled");
-    guarded.recorded("that nobody knows what the server did", |record| {
+    let outcome = guarded.recorded("that nobody knows what the server did", |record| {
         record["tool"] == LONG && record["kind"] == "outcome" && record["outcome"] == "unknown"
     });
+    let closed = guarded.recorded("that nothing of it is open", |record| {
+        record["kind"] == "task.close" && record["task"] == task.as_str()
+    });
+    assert!(outcome["seq"].as_u64() < closed["seq"].as_u64(), "{closed} after {outcome}");
     guarded.verified();
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Chain {
     state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// It has ended, and each of its calls has an outcome.
+    closed: bool,
     actions: Vec<Action>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<Chain>,
@@ -95,6 +97,7 @@ impl Chains {
         // A log that says nonsense makes no circle.
         let began = self.began.get(task).filter(|_| seen.insert(task))?;
         let state = self.ended.get(task);
+        let recorded = self.recorded.get(task).map_or(&[][..], Vec::as_slice);
         let children = self.began.values().filter(|child| child.parent.as_deref() == Some(task));
         Some(Chain {
             task: task.to_owned(),
@@ -108,7 +111,8 @@ impl Chains {
             began_at: began.at,
             state: state.map(|state| state.is.clone()),
             reason: state.and_then(|state| state.reason.clone()),
-            actions: actions(self.recorded.get(task).map_or(&[], Vec::as_slice)),
+            closed: recorded.iter().any(|placed| placed.record.kind == Kind::TaskClose),
+            actions: actions(recorded),
             children: children.filter_map(|child| self.below(&child.task, seen)).collect(),
         })
     }
@@ -117,7 +121,7 @@ impl Chains {
 /// Decisions in their order, each with its outcome; what is neither stands where it happened.
 fn actions(records: &[Placed]) -> Vec<Action> {
     let mut actions: Vec<Action> = Vec::new();
-    for Placed { record, .. } in records {
+    for Placed { record, .. } in records.iter().filter(|placed| placed.record.kind != Kind::TaskClose) {
         let decided = actions.iter_mut().rev().find(|action| {
             record.kind == Kind::Outcome
                 && action.kind == Kind::Decision
@@ -174,7 +178,9 @@ impl Chain {
         let mut lines: Vec<String> = vec![format!("{}  began on {}", moment(self.began_at), self.home)];
         lines.extend(self.actions.iter().map(Action::to_line));
         if let Some(state) = self.state.as_ref().filter(|state| *state != "active") {
-            lines.push(format!("{state}: {}", self.reason.as_deref().unwrap_or("no reason is known")));
+            let closed = if self.closed { ", and every call has its outcome" } else { "" };
+            lines
+                .push(format!("{state}: {}{closed}", self.reason.as_deref().unwrap_or("no reason is known")));
         }
         let last = lines.len() + self.children.len();
         for (n, line) in lines.iter().enumerate() {
@@ -281,10 +287,14 @@ mod tests {
         assert_eq!(chain.children.len(), 1);
         let text = chain.to_text();
         for words in
-            ["allowed  executed", "[confidentiality 2]", "DENIED  (out_of_scope: no rule)", "ended: done"]
+            ["allowed  executed", "[confidentiality 2]", "DENIED  (out_of_scope: no rule)", "ended: done\n"]
         {
             assert!(text.contains(words), "{words}\n{text}");
         }
+        let closed = json!({ "seq": 10, "time": "2026-11-30T20:00:03Z", "kind": "task.close", "task": "A" });
+        let chain = self::chains(&[&log[..], &[closed]].concat()).of("A").expect("A is known");
+        assert!(chain.closed && chain.actions.len() == 1, "a close is no action");
+        assert!(chain.to_text().contains("ended: done, and every call has its outcome"));
         assert!(chains.of("D").is_none());
     }
 

@@ -67,7 +67,14 @@ fn one(turns: &mut Turns<'_>, node: &SpiffeId, change: &HomeChange, now: Timesta
         return Err(Refusal::NotFound(format!("there is no task {id} on this node")));
     };
     let at = (*at).clamp(task.began_at, now.max(task.began_at));
+    let is_so = match to {
+        To::Suspended(_) => task.state != TaskState::Active,
+        To::Ended(_) => task.is_ended(),
+        To::Closed => false,
+    };
     match to {
+        // Whoever made it so has said why.
+        _ if is_so => Ok(()),
         To::Suspended(reason) | To::Ended(reason) if !is_seen_at_home(*reason) => {
             Err(Refusal::Invalid(format!("{} is not for a node to say", reason.as_str())))
         }

@@ -25,12 +25,14 @@ pub(in crate::endurance) struct Evidence {
     numbers: Vec<u64>,
     alarms: Vec<Value>,
     spools: usize,
+    /// Tasks that have ended, and whether they are closed.
+    ended: BTreeMap<String, bool>,
     /// Everything that is said of permits and outcomes, to show what contradicts.
     said: BTreeMap<(String, u64), Vec<String>>,
 }
 
 impl Evidence {
-    /// Reads until these permits are there, and an outcome of each that is.
+    /// Reads until these permits are there, an outcome of each that is, and the close of each task that has ended.
     pub(in crate::endurance) async fn with(
         ground: &Ground,
         permits: impl Iterator<Item = &(String, u64)>,
@@ -47,7 +49,7 @@ impl Evidence {
             }
             let is_there = wanted.iter().all(|seq| evidence.permits.contains_key(seq));
             let is_closed = evidence.permits.values().all(|place| evidence.outcomes.contains_key(place));
-            if is_there && is_closed {
+            if is_there && is_closed && evidence.ended.values().all(|closed| *closed) {
                 return evidence;
             }
             let missing: Vec<_> = wanted.iter().filter(|seq| !evidence.permits.contains_key(seq)).collect();
@@ -55,7 +57,8 @@ impl Evidence {
                 evidence.permits.values().filter(|place| !evidence.outcomes.contains_key(*place)).count();
             assert!(
                 Instant::now() < end,
-                "lost: {missing:?}; without an outcome: {open}\n{}",
+                "lost: {missing:?}; without an outcome: {open}; closed: {:?}\n{}",
+                evidence.ended,
                 ground.agent.log()
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -78,7 +81,19 @@ impl Evidence {
             );
             self.said.entry(place).or_default().push(said);
         }
+        let task = record["task"].as_str().unwrap_or_default();
+        let is_closed = self.ended.get(task).copied();
         match record["kind"].as_str() {
+            Some("task.end") => {
+                assert_eq!(self.ended.insert(task.to_owned(), false), None, "a task ends once")
+            }
+            Some("task.close") => {
+                assert_eq!(is_closed, Some(false), "a task is closed once, after its end");
+                self.ended.insert(task.to_owned(), true);
+            }
+            Some("decision" | "outcome") if is_closed == Some(true) => {
+                panic!("a closed task does something: {record}");
+            }
             Some("decision") if record["decision"] == "allow" => {
                 let again = self.permits.insert(seq, place().expect("a permit is of a task"));
                 assert_eq!(again, None, "a record has one place");
